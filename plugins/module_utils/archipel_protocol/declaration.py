@@ -1,0 +1,102 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Payloads of ``archipel:declaration``: many virtual machines in one text.
+
+A payload is JSON inside <archipel/> (requests) or <query/> (replies): one text is parsed a hundred times faster than
+as many elements. docs/protocol.md describes every key.
+"""
+
+from __future__ import annotations
+
+import json
+import typing as t
+
+from .errors import MalformedRequest
+
+INVENTORY = "inventory"
+PLAN = "plan"
+APPLY = "apply"
+MIGRATE = "migrate"
+
+# Largest text of one payload, in characters; ejabberd's stanza limit (role ejabberd) leaves room for its escapes.
+MAX_PAYLOAD = 4 * 1024 * 1024
+
+
+class Wanted(t.TypedDict, total=False):
+    """One virtual machine of a ``plan`` or ``apply`` request. ``uuid``, ``name`` and ``state`` are always there."""
+
+    uuid: str
+    name: str
+    state: str  # states.DESIRED
+    domain: str  # partial domain XML: what is stated, and nothing else
+    defaults: str  # partial domain XML that counts only where the machine is created
+    exact: list[str]  # device classes whose stated list is the whole list: "disk", "interface", "graphics"
+    volumes: list[Volume]  # made if missing
+    autostart: bool | None  # None: not stated
+    force: bool
+    shutdown_timeout: float  # seconds
+    wait: bool
+    wait_timeout: float  # seconds
+
+
+class Volume(t.TypedDict):
+    """A storage volume that a declaration asks for; ``capacity`` in bytes."""
+
+    pool: str
+    name: str
+    capacity: int
+    format: str
+
+
+class Facts(t.TypedDict, total=False):
+    """What is known of a virtual machine. ``memory`` in KiB; ``state`` one of states.NAMES' values."""
+
+    name: str
+    uuid: str
+    jid: str  # full
+    hypervisor: str  # node
+    state: str
+    managed: bool
+    persistent: bool
+    autostart: bool
+    memory: int
+    vcpus: int
+    definition: dict[str, t.Any]  # only where details were asked for; in the terms of archipel_vm's options
+
+
+class Result(t.TypedDict, total=False):
+    """What a ``plan`` would do, or an ``apply`` did, to one virtual machine. ``uuid`` is always there.
+
+    An unchanged machine whose facts were not asked for answers with its UUID alone.
+    """
+
+    uuid: str
+    changed: bool
+    actions: list[str]  # for people: "define", "start", "create volume default/web-root.qcow2", ...
+    before: dict[str, t.Any]  # in the terms of archipel_vm's options, only what differs; empty: did not exist
+    after: dict[str, t.Any]
+    restart_required: list[str]  # reasons
+    vm: Facts | None  # None: does not exist
+    error: str
+    code: int
+
+
+def encode(payload: t.Mapping[str, t.Any]) -> str:
+    """The compact JSON text of ``payload``."""
+    return json.dumps(payload, separators=(",", ":"), ensure_ascii=False, sort_keys=True)
+
+
+def decode(text: str | None) -> dict[str, t.Any]:
+    """The object in ``text``; raises MalformedRequest where it is none, or too large."""
+    if text is None or not text.strip():
+        raise MalformedRequest("the payload is empty; it must be a JSON object")
+    if len(text) > MAX_PAYLOAD:
+        raise MalformedRequest("the payload has %d characters; at most %d are taken" % (len(text), MAX_PAYLOAD))
+    try:
+        payload = json.loads(text)
+    except (ValueError, RecursionError) as exc:
+        raise MalformedRequest("the payload is not JSON: %s" % exc) from None
+    if not isinstance(payload, dict):
+        raise MalformedRequest("the payload must be a JSON object, not %s" % type(payload).__name__)
+    return payload

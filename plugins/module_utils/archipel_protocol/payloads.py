@@ -1,0 +1,90 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Requests, replies and errors as elements: the inside of an <iq/>, whoever sends it.
+
+A request is ``<query xmlns="NS"><archipel action="NAME" key="value">payload</archipel></query>``, a reply the same
+<query/> with the payload as its children.
+"""
+
+from __future__ import annotations
+
+import typing as t
+from xml.etree import ElementTree as ET
+
+from . import namespaces as ns
+from .errors import ArchipelError, LibvirtError, MalformedRequest, PermissionDenied
+
+_BY_NAMESPACE: dict[str, type[ArchipelError]] = {
+    ns.ERROR_GENERIC: ArchipelError,
+    ns.ERROR_PERMISSION: PermissionDenied,
+    ns.ERROR_LIBVIRT: LibvirtError,
+}
+
+
+def split_tag(tag: str) -> tuple[str, str]:
+    """(namespace, local name) of an element's tag."""
+    if tag.startswith("{"):
+        namespace, dummy, name = tag[1:].partition("}")
+        return namespace, name
+    return "", tag
+
+
+def request(
+    namespace: str,
+    action: str,
+    attributes: t.Mapping[str, str] | None = None,
+    children: t.Iterable[ET.Element] = (),
+    text: str | None = None,
+) -> ET.Element:
+    """The <query/> that asks for ``action``."""
+    query = ET.Element("{%s}query" % namespace)
+    archipel = ET.SubElement(query, "{%s}archipel" % namespace, {"action": action})
+    for key, value in (attributes or {}).items():
+        archipel.set(key, value)
+    archipel.extend(children)
+    archipel.text = text
+    return query
+
+
+def parse_request(query: ET.Element) -> tuple[str, str, ET.Element]:
+    """(namespace, action, <archipel/>) of a request; raises MalformedRequest.
+
+    Archipel's client writes <archipel/> in another namespace than its parent at times, so only its name counts.
+    """
+    namespace, name = split_tag(query.tag)
+    archipel = next((child for child in query if split_tag(child.tag)[1] == "archipel"), None)
+    if name != "query" or archipel is None or not archipel.get("action"):
+        raise MalformedRequest("a request is <query xmlns='NAMESPACE'><archipel action='NAME'/></query>")
+    return namespace, archipel.get("action", ""), archipel
+
+
+def reply(namespace: str, children: t.Iterable[ET.Element] = (), text: str | None = None) -> ET.Element:
+    """The <query/> that answers a request."""
+    query = ET.Element("{%s}query" % namespace)
+    query.extend(children)
+    query.text = text
+    return query
+
+
+def error(fault: ArchipelError) -> ET.Element:
+    """The <error/> that tells of ``fault``."""
+    element = ET.Element("error", {"code": str(fault.code), "type": "cancel"})
+    ET.SubElement(element, "{%s}%s" % (fault.namespace, fault.namespace.replace(":", "-")))
+    ET.SubElement(element, "text").text = fault.message
+    return element
+
+
+def parse_error(element: ET.Element) -> ArchipelError | None:
+    """The error inside an <error/> of Archipel's form; None if it is one of XMPP's own conditions."""
+    kind = None
+    text = ""
+    for child in element:
+        namespace, name = split_tag(child.tag)
+        kind = _BY_NAMESPACE.get(namespace, kind)
+        if name == "text":
+            text = child.text or ""
+    if kind is None:
+        return None
+    code = element.get("code", "")
+    return kind(text, int(code) if code.lstrip("-").isdigit() else None)

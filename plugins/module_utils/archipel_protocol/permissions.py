@@ -1,0 +1,45 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Permission names. One action asks for one of them; default is deny."""
+
+from __future__ import annotations
+
+# Every permission but HOST_ACCESS.
+ALL = "all"
+# What makes its holder as good as root on the host: emulator, qemu:commandline, host devices, paths outside of /vm.
+# ``all`` does not contain it; it is granted by name, or held as a root administrator.
+HOST_ACCESS = "host_access"
+# To see an entity's presence.
+PRESENCE = "presence"
+
+HYPERVISOR = {
+    "rostervm": "list the virtual machines of the hypervisor",
+    "manage": "bring a domain of libvirt under management",
+    "unmanage": "release a virtual machine from management; its domain stays",
+    "declaration_inventory": "read names, states and definitions of all virtual machines",
+    "declaration_plan": "ask what a declaration would change",
+    "declaration_apply": "make a declaration true",
+    "declaration_migrate": "move a virtual machine to another hypervisor",
+}
+
+VM = {
+    "info": "read state, memory and processors",
+    "create": "start the virtual machine",
+    "shutdown": "ask the guest to shut down",
+    "destroy": "power off",
+    "suspend": "pause",
+    "resume": "continue after a pause",
+    "migrate": "move to another hypervisor",
+    "xmldesc": "read the definition",
+    "define": "change the definition",
+    "undefine": "remove the definition",
+}
+
+COMMON = {
+    ALL: "every permission but host_access",
+    HOST_ACCESS: "definitions that reach into the host",
+    PRESENCE: "see the presence",
+}
+
+NAMES = frozenset(HYPERVISOR) | frozenset(VM) | frozenset(COMMON)

@@ -1,0 +1,49 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""States of a virtual machine: libvirt's numbers, their names here, and the presence that shows them.
+
+Source of the numbers: virDomainState, https://libvirt.org/html/libvirt-libvirt-domain.html
+"""
+
+from __future__ import annotations
+
+NOSTATE = 0
+RUNNING = 1
+BLOCKED = 2
+PAUSED = 3
+SHUTDOWN = 4
+SHUTOFF = 5
+CRASHED = 6
+PMSUSPENDED = 7
+
+NAMES = {
+    NOSTATE: "unknown",
+    RUNNING: "running",
+    BLOCKED: "running",
+    PAUSED: "paused",
+    SHUTDOWN: "shutting_down",
+    SHUTOFF: "stopped",
+    CRASHED: "crashed",
+    PMSUSPENDED: "pmsuspended",
+}
+
+# States in which a process of the hypervisor holds the machine's memory.
+ACTIVE = frozenset((RUNNING, BLOCKED, PAUSED, SHUTDOWN, CRASHED, PMSUSPENDED))
+
+# What can be asked for in a declaration.
+DESIRED = ("present", "running", "stopped", "paused", "absent")
+
+# (show, status) of Archipel's presences; show "" is plain available (RFC 6121, 4.7.2).
+PRESENCE = {
+    NOSTATE: ("", "Running"),
+    RUNNING: ("", "Running"),
+    BLOCKED: ("", "Running"),
+    PAUSED: ("away", "Paused"),
+    SHUTDOWN: ("", "Shutting down..."),
+    SHUTOFF: ("xa", "Off"),
+    CRASHED: ("xa", "Crashed"),
+    PMSUSPENDED: ("away", "Suspended"),
+}
+NOT_DEFINED = ("xa", "Not defined")
+LIBVIRT_LOST = ("dnd", "Libvirt connection lost")
