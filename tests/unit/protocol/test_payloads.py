@@ -1,0 +1,92 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The wire: literal XML in, literal XML out."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from archipel_protocol import declaration, errors, payloads
+from archipel_protocol import namespaces as ns
+
+
+def test_request_has_archipels_form():
+    query = payloads.request(ns.HYPERVISOR_CONTROL, "manage", children=[ET.Element("item", {"jid": "u@d"})])
+    assert ET.canonicalize(ET.tostring(query, encoding="unicode"), rewrite_prefixes=True) == ET.canonicalize(
+        '<query xmlns="archipel:hypervisor:control"><archipel action="manage">'
+        '<item xmlns="" jid="u@d"/></archipel></query>',
+        rewrite_prefixes=True,
+    )
+
+
+def test_request_is_read_back():
+    query = payloads.request(ns.VM_CONTROL, "migrate", {"hypervisorjid": "hv2@d/hv2"}, text="x")
+    namespace, action, archipel = payloads.parse_request(query)
+    assert (namespace, action, archipel.text) == (ns.VM_CONTROL, "migrate", "x")
+    assert archipel.get("hypervisorjid") == "hv2@d/hv2"
+
+
+def test_archipels_client_may_omit_or_repeat_the_namespace_of_the_inner_element():
+    for inner in ('<archipel xmlns="" action="info"/>', '<archipel xmlns="archipel:vm:control" action="info"/>'):
+        query = ET.fromstring('<query xmlns="archipel:vm:control">%s</query>' % inner)
+        assert payloads.parse_request(query)[1] == "info"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["<query xmlns='a:b'/>", "<query xmlns='a:b'><archipel/></query>", "<other xmlns='a:b'><archipel action='x'/></other>"],
+)
+def test_other_forms_are_malformed(text):
+    with pytest.raises(errors.MalformedRequest, match="archipel action"):
+        payloads.parse_request(ET.fromstring(text))
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        errors.ArchipelError("a", -9010),
+        errors.PermissionDenied("b"),
+        errors.LibvirtError("c", 42),
+    ],
+)
+def test_errors_survive_the_wire(fault):
+    read = payloads.parse_error(ET.fromstring(ET.tostring(payloads.error(fault))))
+    assert type(read) is type(fault)
+    assert (read.message, read.code) == (fault.message, fault.code)
+
+
+def test_error_has_archipels_form():
+    assert ET.tostring(payloads.error(errors.PermissionDenied("no")), encoding="unicode") == (
+        '<error xmlns:ns0="archipel:error:permission" code="-1" type="cancel">'
+        "<ns0:archipel-error-permission /><text>no</text></error>"
+    )
+
+
+def test_xmpps_own_errors_are_not_archipels():
+    stanza = '<error type="cancel"><service-unavailable xmlns="%s"/></error>' % ns.STANZAS
+    assert payloads.parse_error(ET.fromstring(stanza)) is None
+
+
+def test_payload_round_trip():
+    payload = {"vms": [{"name": "wéb", "force": False}]}
+    assert declaration.decode(declaration.encode(payload)) == payload
+    assert " " not in declaration.encode(payload)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "empty"),
+        (" ", "empty"),
+        ("{", "not JSON"),
+        ("[" * 100000, "not JSON"),
+        ("[]", "object, not list"),
+        ("x" * (declaration.MAX_PAYLOAD + 1), "at most"),
+    ],
+)
+def test_payloads_that_are_refused(text, message):
+    with pytest.raises(errors.MalformedRequest, match=message):
+        declaration.decode(text)
