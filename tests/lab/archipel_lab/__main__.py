@@ -1,0 +1,133 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The command line of the lab."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+
+from . import image, machine, network
+from .host import Host
+from .process import LabError, locked, mounted, run, say, wait_until
+from .topology import HOSTS, Lab
+
+
+def up(lab: Lab, args: argparse.Namespace) -> None:
+    """Bring all hosts up; what runs already is left alone."""
+    machine.need(machine.TOOLS)
+    with locked(lab.lock):
+        release = _release(lab, args.release)
+        base = image.base(release)
+        if not lab.key.exists():
+            lab.key.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", lab.bridge, "-f", lab.key])
+        lab.shared.mkdir(parents=True, exist_ok=True)
+        network.up(lab)
+        _start(lab, list(HOSTS), base)
+    say(f"scenario {lab.scenario} ({release}) is up: " + ", ".join(f"{host} {lab.address(host)}" for host in HOSTS))
+
+
+def _release(lab: Lab, wanted: str | None) -> str:
+    """The Debian release of the hosts: chosen at the first `up`, kept until `down`."""
+    record = lab.state / "release"
+    if record.exists():
+        present = record.read_text().strip()
+        if wanted not in (None, present):
+            raise LabError(f"scenario {lab.scenario} is up with {present}: `down` it first")
+        return present
+    lab.state.mkdir(parents=True, exist_ok=True)
+    record.write_text(f"{wanted or 'bookworm'}\n")
+    return wanted or "bookworm"
+
+
+def _start(lab: Lab, names: list[str], base) -> None:
+    hosts = [Host(lab, name) for name in names]
+    for host in hosts:
+        host.start(base)
+    for host in hosts:
+        wait_until(host.answers, f"{host.name} answers on SSH (its console: {host.directory}/console.log)", 60)
+        # Until everything that starts at boot has; the exit status also tells of failed units, which are not ours.
+        run(_ssh(lab, host.name, "systemctl", "is-system-running", "--wait"), check=False)
+
+
+def _ssh(lab: Lab, host: str, *command: str) -> list[str]:
+    return ["ssh", "-i", str(lab.key), *lab.ssh_options, f"root@{lab.address(host)}", *command]
+
+
+def down(lab: Lab, args: argparse.Namespace) -> None:
+    """Remove everything `up` made, except the cache."""
+    with locked(lab.lock):
+        for name in HOSTS:
+            Host(lab, name).remove()
+        network.down(lab)
+        if lab.state.exists():
+            run(["rm", "-rf", "--one-file-system", lab.state])
+        lab.lock.unlink(missing_ok=True)
+    say(f"scenario {lab.scenario} is down")
+
+
+def start(lab: Lab, args: argparse.Namespace) -> None:
+    """Boot one host again after `stop`."""
+    with locked(lab.lock):
+        if not lab.key.exists():
+            raise LabError(f"scenario {lab.scenario} is not up")
+        _start(lab, [args.host], image.base(_release(lab, None)))
+
+
+def stop(lab: Lab, args: argparse.Namespace) -> None:
+    """Power one host off and keep its disk."""
+    with locked(lab.lock):
+        Host(lab, args.host).stop()
+
+
+def status(lab: Lab, args: argparse.Namespace) -> None:
+    """One line a host: name, address, state."""
+    for name in HOSTS:
+        host = Host(lab, name)
+        state = "up" if host.answers() else "starting" if host.supervisor() else "down"
+        print(f"{name:6}{lab.address(name):16}{state}")
+
+
+def inventory(lab: Lab, args: argparse.Namespace) -> None:
+    """Ansible's inventory as JSON."""
+    json.dump(lab.inventory(), sys.stdout, indent=2)
+    print()
+
+
+def shell(lab: Lab, args: argparse.Namespace) -> None:
+    """A root shell on a host, or one command there."""
+    raise SystemExit(subprocess.call(_ssh(lab, args.host, *args.command)))
+
+
+def parser() -> argparse.ArgumentParser:
+    main = argparse.ArgumentParser(prog="lab", description="A lab of real hosts: xmpp, hv1, hv2.")
+    main.add_argument("--scenario", default=os.environ.get("ARCHIPEL_LAB_SCENARIO") or "default")
+    main.add_argument("--release", choices=["bookworm", "trixie"], help="Debian release of the hosts (bookworm)")
+    commands = main.add_subparsers(required=True, metavar="COMMAND")
+    for function in (up, down, status, inventory, start, stop, shell):
+        command = commands.add_parser(function.__name__, help=function.__doc__)
+        command.set_defaults(function=function)
+        if function in (start, stop, shell):
+            command.add_argument("host", choices=HOSTS)
+        if function is shell:
+            command.add_argument("command", nargs=argparse.REMAINDER)
+    return main
+
+
+def main() -> int:
+    args = parser().parse_args()
+    try:
+        args.function(Lab(args.scenario), args)
+    except LabError as error:
+        say(str(error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

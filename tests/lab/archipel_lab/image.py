@@ -1,0 +1,78 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The base image of the hosts: bare Debian, built once and kept in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+from . import machine
+from .process import locked, run, say
+from .topology import CACHE_ROOT
+
+# What a person finds on a host that Debian's installer left behind, and bindfs: it gives the hypervisors a shared
+# file system that libvirt accepts (see host.py).
+PACKAGES = (
+    "systemd-sysv dbus iproute2 openssh-server python3 python3-apt sudo ca-certificates procps less "
+    "iputils-ping netbase bindfs fuse3"
+).split()
+# Packages that the roles install. They only lie in apt's cache, so that a role's run is quick and still real.
+DOWNLOADED = {
+    "xmpp": ["ejabberd"],
+    "hypervisors": (
+        "libvirt-daemon-system libvirt-clients python3-libvirt python3-lxml python3-slixmpp qemu-system-x86 qemu-utils "
+        "netcat-openbsd gnutls-bin dnsmasq-base iptables"
+    ).split(),
+    "certificates": ["openssl", "python3-cryptography"],
+}
+# Runs in the new root as mmdebstrap's customize-hook; $1 is the root.
+CUSTOMIZE = """
+set -eu
+rm -f "$1"/etc/ssh/ssh_host_*
+printf 'force-unsafe-io\\n' > "$1"/etc/dpkg/dpkg.cfg.d/lab
+chroot "$1" systemctl enable systemd-networkd ssh
+chroot "$1" apt-get clean
+chroot "$1" apt-get install -q -y --no-install-recommends --download-only {packages}
+rm -f "$1"/etc/resolv.conf
+"""
+
+
+def base(release: str) -> Path:
+    """The directory of the base image for `release`, built if it is not in the cache."""
+    downloaded = sorted(package for group in DOWNLOADED.values() for package in group)
+    recipe = "\n".join([release, *PACKAGES, *downloaded, CUSTOMIZE, machine.sources(release)])
+    root = CACHE_ROOT / f"host-{release}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+    with locked(CACHE_ROOT / "lock"):
+        if not root.exists():
+            say(f"building the base image for {release} (about two minutes, once)")
+            _build(root, release, CUSTOMIZE.format(packages=" ".join(downloaded)))
+    return root
+
+
+def _build(root: Path, release: str, customize: str) -> None:
+    """Build beside the final place and rename: what is there is complete."""
+    partial = root.with_name(root.name + ".partial")
+    if partial.exists():
+        run(["rm", "-rf", "--one-file-system", partial])
+    hook = CACHE_ROOT / "customize"
+    hook.write_text(customize)
+    options = CACHE_ROOT / "apt.conf"
+    options.write_text(machine.acquire_options())
+    # A mount namespace of its own: the mounts in the new root go away with mmdebstrap, also when it is killed.
+    run(
+        [
+            *("unshare", "--mount", "--propagation=private"),
+            *("mmdebstrap", "--mode=root", "--variant=minbase", "--skip=cleanup/apt"),
+            f"--include={','.join(PACKAGES)}",
+            f"--aptopt={options}",
+            f"--customize-hook=sh {hook} \"$1\"",
+            *(release, partial, "-"),
+        ],
+        stdin=machine.sources(release),
+    )
+    shutil.rmtree(partial / "var/lib/apt/lists/partial", ignore_errors=True)
+    os.rename(partial, root)
