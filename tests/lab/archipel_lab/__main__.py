@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 
-from . import image, machine, network
+from . import guest, image, machine, network
 from .host import Host
 from .process import LabError, locked, mounted, run, say, wait_until
 from .topology import HOSTS, Lab
@@ -27,6 +27,7 @@ def up(lab: Lab, args: argparse.Namespace) -> None:
             lab.key.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", lab.bridge, "-f", lab.key])
         lab.shared.mkdir(parents=True, exist_ok=True)
+        guest.install(lab.shared)
         network.up(lab)
         _start(lab, list(HOSTS), base)
     say(f"scenario {lab.scenario} ({release}) is up: " + ", ".join(f"{host} {lab.address(host)}" for host in HOSTS))
@@ -83,6 +84,7 @@ def stop(lab: Lab, args: argparse.Namespace) -> None:
     """Power one host off and keep its disk."""
     with locked(lab.lock):
         Host(lab, args.host).stop()
+        run(["ssh", "-O", "exit", *_ssh(lab, args.host)[1:]], check=False)
 
 
 def status(lab: Lab, args: argparse.Namespace) -> None:

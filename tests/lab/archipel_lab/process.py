@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import subprocess
 import sys
 import time
@@ -43,9 +44,13 @@ def say(text: str) -> None:
 def locked(path: Path) -> Iterator[None]:
     """Hold an exclusive lock; the kernel drops it when this process dies, however it dies."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+    while True:
+        with path.open("w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            if not path.exists() or path.stat().st_ino != os.fstat(handle.fileno()).st_ino:
+                continue  # the holder before us removed the file
+            yield
+            return
 
 
 def wait_until(condition, what: str, seconds: float) -> None:
