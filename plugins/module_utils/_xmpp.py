@@ -1,0 +1,269 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One XMPP session of a module: the only file of the plugins that knows slixmpp, versions 1.8 to 1.17.
+
+Private to this collection; it may change without notice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import inspect
+import logging
+import os
+import ssl
+import typing as t
+from xml.etree import ElementTree as ET
+
+from ansible.module_utils.basic import missing_required_lib
+
+from . import _errors as errors
+from .archipel_protocol import jids, namespaces as ns, payloads
+from .archipel_protocol.errors import ArchipelError
+
+try:
+    from slixmpp.clientxmpp import ClientXMPP
+    from slixmpp.exceptions import IqError, IqTimeout
+    from slixmpp.util.sasl.client import sasl_mech
+    from slixmpp.util.sasl.mechanisms import SCRAM
+    from slixmpp.xmlstream import XMLStream
+
+    HAS_SLIXMPP = True
+except ImportError:
+    HAS_SLIXMPP = False
+
+# Without the -PLUS forms: Python has no channel binding for TLS 1.3 (https://github.com/python/cpython/issues/95341).
+MECHANISMS = frozenset(("SCRAM-SHA-512", "SCRAM-SHA-256", "SCRAM-SHA-1"))
+
+# OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH.
+_NAME_MISMATCH = 62
+
+
+def tls_context(ca_file: str | None) -> ssl.SSLContext:
+    """Trusts ``ca_file`` and nothing else; the system's authorities if it is None."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if ca_file is None:
+        context.load_default_certs()
+        return context
+    try:
+        context.load_verify_locations(cafile=ca_file)
+    except OSError as exc:  # ssl.SSLError is one of them
+        reason = "it holds no certificate in PEM form" if isinstance(exc, ssl.SSLError) else exc.strerror
+        raise errors.CertificateRefused("ca_file: '%s' cannot be used: %s" % (ca_file, reason)) from None
+    return context
+
+
+def stanza_error(element: ET.Element | None, asked: str) -> ArchipelError:
+    """The error inside an <error/>: an agent's own, or one of XMPP's conditions."""
+    if element is None:
+        return errors.StanzaError("%s: an error without a reason" % asked, "undefined-condition")
+    told = payloads.parse_error(element)
+    if told is not None:
+        return told
+    condition, text = "undefined-condition", ""
+    for child in element:
+        namespace, name = payloads.split_tag(child.tag)
+        if name == "text":
+            text = child.text or ""
+        elif namespace == ns.STANZAS:
+            condition = name
+    return errors.StanzaError("%s: %s%s" % (asked, condition, " (%s)" % text if text else ""), condition)
+
+
+if HAS_SLIXMPP:
+    # A module's stderr is no place for a library's log.
+    logging.getLogger("slixmpp").addHandler(logging.NullHandler())
+    logging.getLogger("slixmpp").propagate = False
+
+    @sasl_mech(SCRAM.score)
+    class _Scram(SCRAM):  # type: ignore[misc]  # slixmpp 1.8 has no types
+        """SCRAM (RFC 5802) with OpenSSL's PBKDF2: slixmpp's own loop in Python costs 10 ms a login."""
+
+        def setup(self, name: str) -> None:
+            super().setup(name)
+            # slixmpp 1.8 else claims to support channel binding (flag "y"), which a server that offers it must refuse.
+            self.credentials["channel_binding"] = b""
+
+        def Hi(self, text: bytes, salt: bytes, iterations: int) -> bytes:
+            return hashlib.pbkdf2_hmac(self.hash().name, text, salt, iterations)
+
+    class _Stream(ClientXMPP):  # type: ignore[misc]  # slixmpp 1.8 has no types
+        """slixmpp's client without what it does unasked: other authorities, look-ups, a second attempt."""
+
+        def __init__(self, jid: str, password: str, tls: ssl.SSLContext, server: str | None) -> None:
+            # Without a context of ours the newer constructors load the system's authorities: 43 ms.
+            takes_context = "ssl_context" in inspect.signature(XMLStream.__init__).parameters
+            super().__init__(jid, password, **({"ssl_context": tls} if takes_context else {}))
+            self.our_tls = tls
+            self.our_server = server
+            self.enable_direct_tls = False
+            self.enable_plaintext = False
+            self.plugin["feature_mechanisms"].use_mechs = set(MECHANISMS)
+
+        def get_ssl_context(self) -> ssl.SSLContext:
+            """Our context as it is: slixmpp 1.8 adds the system's authorities to it."""
+            return self.our_tls
+
+        async def get_dns_records(self, domain: str, port: int | None = None) -> list[t.Any]:
+            """No look-up of the domain where the server's address was given (slixmpp 1.8 makes one all the same)."""
+            return [] if self.our_server else await super().get_dns_records(domain, port)
+
+        def reschedule_connection_attempt(self) -> None:
+            """One attempt is all: called where slixmpp would start the next one."""
+            self.event("our_attempt_failed")
+
+
+class Session:
+    """A client's session. Create it inside of a running loop, then ``await login()``."""
+
+    def __init__(self, jid: str, password: str, tls: ssl.SSLContext, server: str | None, port: int) -> None:
+        self._jid = jids.bare(jid)
+        self._domain = jids.domain(jid)
+        self._server = server
+        self._port = port
+        self._where = "the XMPP server %s:%d" % (server or self._domain, port)
+        self._cause = ""
+        loop = asyncio.get_running_loop()
+        self._ready: asyncio.Future[None] = loop.create_future()
+        self._lost: asyncio.Future[str] = loop.create_future()
+        self._stream = _Stream(self._jid, password, tls, server)
+        for event, handler in (
+            ("connection_failed", self._on_connection_failed),
+            ("our_attempt_failed", self._on_attempt_failed),
+            ("ssl_invalid_chain", self._on_certificate_refused),
+            ("failed_auth", self._on_authentication_failed),
+            ("no_auth", self._on_no_mechanism),
+            ("stream_error", self._on_stream_error),
+            ("session_start", self._on_session_start),
+            ("disconnected", self._on_disconnected),
+        ):
+            self._stream.add_event_handler(event, handler)
+
+    async def login(self, timeout: float) -> None:
+        """Connects, checks the certificate against the JID's domain, authenticates.
+
+        Raises ServerUnreachable, CertificateRefused or AuthenticationFailed.
+        """
+        connect = self._stream.connect
+        if "address" in inspect.signature(connect).parameters:  # slixmpp before 1.9
+            connect(address=(self._server or self._domain, self._port))
+            # It takes the address for the name on the certificate.
+            self._stream.default_domain = self._domain
+        elif self._server or self._port != self._stream.default_port:
+            connect(self._server or self._domain, self._port)
+        else:
+            connect()
+        try:
+            await asyncio.wait_for(self._ready, timeout)
+        except asyncio.TimeoutError:
+            raise errors.ServerUnreachable(
+                "%s gave no session within %g s (timeout); check server and port" % (self._where, timeout)
+            ) from None
+
+    async def ask(self, to: str | None, payload: ET.Element, kind: str, timeout: float) -> ET.Element | None:
+        """Sends an <iq/> and returns the child of its result; ``kind`` is "get" or "set", ``to`` None the account.
+
+        Raises StanzaError, an agent's ArchipelError, NoAnswer, or ServerUnreachable if the session ends.
+        """
+        asked = "%s to %s" % (_label(payload), to or "the server")
+        iq = self._stream.Iq(stype=kind, sto=to)
+        iq.append(payload)
+        answer = asyncio.ensure_future(iq.send(timeout=timeout))
+        await asyncio.wait((answer, self._lost), return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            answer.cancel()
+            raise errors.ServerUnreachable("%s: no answer, %s" % (asked, self._lost.result()))
+        try:
+            reply = answer.result()
+        except IqTimeout:
+            raise errors.NoAnswer("%s: no answer within %g s" % (asked, timeout)) from None
+        except IqError as exc:
+            raise stanza_error(exc.iq.xml.find("{%s}error" % self._stream.default_ns), asked) from None
+        return next(iter(reply.xml), None)
+
+    async def leave(self) -> None:
+        """Ends the session at once, and every task of it."""
+        self._stream.cancel_connection_attempt()
+        await self._stream.disconnect(wait=0)
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._ready.done() and not self._ready.cancelled():
+            self._ready.exception()  # taken note of, so that asyncio does not report it
+
+    def _fail(self, error: ArchipelError) -> None:
+        if not self._ready.done():
+            self._ready.set_exception(error)
+
+    def _on_connection_failed(self, cause: t.Any) -> None:
+        if isinstance(cause, OSError):
+            self._cause = os.strerror(cause.errno) if cause.errno else str(cause)
+        else:
+            self._cause = "the name is not known to DNS"
+
+    def _on_attempt_failed(self, dummy: t.Any) -> None:
+        self._fail(
+            errors.ServerUnreachable(
+                "%s cannot be reached: %s; check server and port (ARCHIPEL_SERVER, ARCHIPEL_PORT)"
+                % (self._where, self._cause)
+            )
+        )
+
+    def _on_certificate_refused(self, exc: ssl.SSLError) -> None:
+        reason = getattr(exc, "verify_message", "") or exc.reason or str(exc)
+        if getattr(exc, "verify_code", 0) == _NAME_MISMATCH:
+            remedy = "it must name the domain of jid, %s" % self._domain
+        else:
+            remedy = "check ca_file (ARCHIPEL_CA_FILE), it must hold the authority that signed it"
+        self._fail(
+            errors.CertificateRefused("the certificate of %s is refused: %s; %s" % (self._where, reason.rstrip("."), remedy))
+        )
+
+    def _on_authentication_failed(self, stanza: t.Any) -> None:
+        self._fail(
+            errors.AuthenticationFailed(
+                "%s refused the login of %s (%s); check jid and password (ARCHIPEL_JID, ARCHIPEL_PASSWORD)"
+                % (self._where, self._jid, stanza["condition"])
+            )
+        )
+
+    def _on_no_mechanism(self, dummy: t.Any) -> None:
+        lacks = "SCRAM authentication" if "starttls" in self._stream.features else "STARTTLS"
+        self._fail(errors.AuthenticationFailed("%s offers no %s, and nothing less is used" % (self._where, lacks)))
+
+    def _on_stream_error(self, stanza: t.Any) -> None:
+        self._cause = ": ".join(part for part in (stanza["condition"], stanza["text"]) if part)
+        if stanza["condition"] == "host-unknown":
+            self._fail(
+                errors.ServerUnreachable(
+                    "%s does not serve the domain of jid, %s; check jid and server" % (self._where, self._domain)
+                )
+            )
+
+    def _on_session_start(self, dummy: t.Any) -> None:
+        if not self._ready.done():
+            self._ready.set_result(None)
+
+    def _on_disconnected(self, reason: t.Any) -> None:
+        if isinstance(reason, ssl.SSLError):  # slixmpp tells of the certificate only afterwards
+            self._on_certificate_refused(reason)
+        text = "%s closed the connection (%s)" % (self._where, self._cause or reason or "no reason given")
+        self._fail(errors.ServerUnreachable(text))
+        if not self._lost.done():
+            self._lost.set_result(text)
+
+
+def _label(payload: ET.Element) -> str:
+    """What a request asks for, in a word: Archipel's action, else the payload's name."""
+    archipel = next((child for child in payload if child.get("action")), None)
+    return "'%s'" % (payloads.split_tag(payload.tag)[1] if archipel is None else archipel.get("action"))
+
+
+def require_slixmpp() -> None:
+    """Raises LibraryMissing where slixmpp cannot be imported."""
+    if not HAS_SLIXMPP:
+        raise errors.LibraryMissing(missing_required_lib("slixmpp"))
