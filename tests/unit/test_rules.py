@@ -18,7 +18,9 @@ ROOT = Path(__file__).resolve().parents[2]
 MODULES = sorted(path.stem for path in (ROOT / "plugins" / "modules").glob("*.py"))
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
 # Texts that carry no comment, or whose text is not ours.
-NO_SPDX = re.compile(r"(^COPYING|\.json|\.png|^CHANGELOG\.rst|^changelogs/changelog\.yaml|/__init__\.py|^requirements.*\.txt)$")
+NO_SPDX = re.compile(
+    r"(^COPYING|\.json|\.png|^CHANGELOG\.rst|^changelogs/changelog\.yaml|/__init__\.py|^requirements.*\.txt)$"
+)
 
 
 def tracked() -> list[str]:
@@ -37,9 +39,13 @@ def imports(path: Path) -> list[tuple[int, str]]:
     return found
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "plugins/module_utils/archipel_protocol").glob("*.py")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "plugins/module_utils/archipel_protocol").glob("*.py")), ids=lambda p: p.stem
+)
 def test_the_wire_package_imports_the_standard_library_and_itself(path):
-    foreign = [name for level, name in imports(path) if not level and name.partition(".")[0] not in sys.stdlib_module_names]
+    foreign = [
+        name for level, name in imports(path) if not level and name.partition(".")[0] not in sys.stdlib_module_names
+    ]
     assert foreign == []
     assert [level for level, dummy in imports(path) if level > 1] == []
 
@@ -70,7 +76,7 @@ def test_action_group_is_complete():
 @pytest.mark.parametrize("module", MODULES)
 def test_every_module_is_exercised_on_real_hosts(module):
     playbooks = "".join(path.read_text() for path in (ROOT / "tests" / "integration").rglob("*.yml"))
-    assert "archipel.platform.%s:" % module in playbooks
+    assert f"archipel.platform.{module}:" in playbooks
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -90,8 +96,8 @@ def test_readme_names_every_variable_of_the_role(role):
     folder = ROOT / "roles" / role
     options = yaml.safe_load((folder / "meta" / "argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
     readme = (folder / "README.md").read_text()
-    assert [name for name in options if "`%s`" % name not in readme] == []
-    named = set(re.findall(r"^\| `(%s_\w+)`" % role, readme, re.MULTILINE))
+    assert [name for name in options if f"`{name}`" not in readme] == []
+    named = set(re.findall(rf"^\| `({role}_\w+)`", readme, re.MULTILINE))
     assert named - set(options) == set()
 
 

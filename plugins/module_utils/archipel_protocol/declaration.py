@@ -92,11 +92,11 @@ def decode(text: str | None) -> dict[str, t.Any]:
     if text is None or not text.strip():
         raise MalformedRequest("the payload is empty; it must be a JSON object")
     if len(text) > MAX_PAYLOAD:
-        raise MalformedRequest("the payload has %d characters; at most %d are taken" % (len(text), MAX_PAYLOAD))
+        raise MalformedRequest(f"the payload has {len(text)} characters; at most {MAX_PAYLOAD} are taken")
     try:
         payload = json.loads(text)
     except (ValueError, RecursionError) as exc:
-        raise MalformedRequest("the payload is not JSON: %s" % exc) from None
+        raise MalformedRequest(f"the payload is not JSON: {exc}") from None
     if not isinstance(payload, dict):
-        raise MalformedRequest("the payload must be a JSON object, not %s" % type(payload).__name__)
+        raise MalformedRequest(f"the payload must be a JSON object, not {type(payload).__name__}")
     return payload

@@ -52,18 +52,18 @@ def is_hypervisor_node(text: str) -> bool:
 
 def hypervisor_jid(hypervisor: str, xmpp_domain: str) -> str:
     """The full JID of a hypervisor given its node."""
-    return "%s@%s/%s" % (hypervisor, xmpp_domain, hypervisor)
+    return f"{hypervisor}@{xmpp_domain}/{hypervisor}"
 
 
 def vm_jid(uuid: str, xmpp_domain: str, hypervisor: str = "") -> str:
     """The JID of a virtual machine: full if ``hypervisor`` (a node) is given, else bare."""
-    address = "%s@%s" % (uuid, xmpp_domain)
-    return "%s/%s" % (address, hypervisor) if hypervisor else address
+    address = f"{uuid}@{xmpp_domain}"
+    return f"{address}/{hypervisor}" if hypervisor else address
 
 
 def vm_uuid(name: str, xmpp_domain: str) -> str:
     """The UUID of a virtual machine that is declared without one (RFC 9562, version 5)."""
-    return str(uuidlib.uuid5(_VM_NAMES, "%s/%s" % (xmpp_domain, name)))
+    return str(uuidlib.uuid5(_VM_NAMES, f"{xmpp_domain}/{name}"))
 
 
 def vm_mac(uuid: str, index: int) -> str:
@@ -71,5 +71,5 @@ def vm_mac(uuid: str, index: int) -> str:
 
     It is in 52:54:00, the range QEMU uses for its guests.
     """
-    digest = uuidlib.uuid5(uuidlib.UUID(uuid), "interface/%d" % index).bytes
-    return "52:54:00:%02x:%02x:%02x" % (digest[0], digest[1], digest[2])
+    digest = uuidlib.uuid5(uuidlib.UUID(uuid), f"interface/{index}").bytes
+    return f"52:54:00:{digest[0]:02x}:{digest[1]:02x}:{digest[2]:02x}"

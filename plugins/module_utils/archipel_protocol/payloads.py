@@ -25,7 +25,7 @@ _BY_NAMESPACE: dict[str, type[ArchipelError]] = {
 def split_tag(tag: str) -> tuple[str, str]:
     """(namespace, local name) of an element's tag."""
     if tag.startswith("{"):
-        namespace, dummy, name = tag[1:].partition("}")
+        namespace, _dummy, name = tag[1:].partition("}")
         return namespace, name
     return "", tag
 
@@ -38,8 +38,8 @@ def request(
     text: str | None = None,
 ) -> ET.Element:
     """The <query/> that asks for ``action``."""
-    query = ET.Element("{%s}query" % namespace)
-    archipel = ET.SubElement(query, "{%s}archipel" % namespace, {"action": action})
+    query = ET.Element(f"{{{namespace}}}query")
+    archipel = ET.SubElement(query, f"{{{namespace}}}archipel", {"action": action})
     for key, value in (attributes or {}).items():
         archipel.set(key, value)
     archipel.extend(children)
@@ -61,7 +61,7 @@ def parse_request(query: ET.Element) -> tuple[str, str, ET.Element]:
 
 def reply(namespace: str, children: t.Iterable[ET.Element] = (), text: str | None = None) -> ET.Element:
     """The <query/> that answers a request."""
-    query = ET.Element("{%s}query" % namespace)
+    query = ET.Element(f"{{{namespace}}}query")
     query.extend(children)
     query.text = text
     return query
@@ -70,7 +70,7 @@ def reply(namespace: str, children: t.Iterable[ET.Element] = (), text: str | Non
 def error(fault: ArchipelError) -> ET.Element:
     """The <error/> that tells of ``fault``."""
     element = ET.Element("error", {"code": str(fault.code), "type": "cancel"})
-    ET.SubElement(element, "{%s}%s" % (fault.namespace, fault.namespace.replace(":", "-")))
+    ET.SubElement(element, "{{{}}}{}".format(fault.namespace, fault.namespace.replace(":", "-")))
     ET.SubElement(element, "text").text = fault.message
     return element
 

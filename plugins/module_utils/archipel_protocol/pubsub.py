@@ -18,14 +18,14 @@ CENTRAL_AGENT = "/archipel/centralagentkeepalive"
 
 def service(xmpp_domain: str) -> str:
     """The JID of the domain's pubsub service."""
-    return "pubsub.%s" % xmpp_domain
+    return f"pubsub.{xmpp_domain}"
 
 
 def events(jid: str) -> str:
     """The node on which an entity tells its changes."""
-    return "/archipel/%s/events" % jids.bare(jid)
+    return f"/archipel/{jids.bare(jid)}/events"
 
 
 def logs(jid: str) -> str:
     """The node on which an entity tells its log."""
-    return "/archipel/%s/logs" % jids.bare(jid)
+    return f"/archipel/{jids.bare(jid)}/logs"

@@ -24,7 +24,7 @@ def test_entities():
     assert jids.hypervisor_jid("hv1", "example.org") == "hv1@example.org/hv1"
     assert jids.vm_jid(UUID, "example.org") == UUID + "@example.org"
     assert jids.vm_jid(UUID, "example.org", "hv1") == UUID + "@example.org/hv1"
-    assert pubsub.events(jids.vm_jid(UUID, "example.org", "hv1")) == "/archipel/%s@example.org/events" % UUID
+    assert pubsub.events(jids.vm_jid(UUID, "example.org", "hv1")) == f"/archipel/{UUID}@example.org/events"
 
 
 def test_a_declaration_is_always_the_same_machine():

@@ -31,13 +31,17 @@ def test_request_is_read_back():
 
 def test_archipels_client_may_omit_or_repeat_the_namespace_of_the_inner_element():
     for inner in ('<archipel xmlns="" action="info"/>', '<archipel xmlns="archipel:vm:control" action="info"/>'):
-        query = ET.fromstring('<query xmlns="archipel:vm:control">%s</query>' % inner)
+        query = ET.fromstring(f'<query xmlns="archipel:vm:control">{inner}</query>')
         assert payloads.parse_request(query)[1] == "info"
 
 
 @pytest.mark.parametrize(
     "text",
-    ["<query xmlns='a:b'/>", "<query xmlns='a:b'><archipel/></query>", "<other xmlns='a:b'><archipel action='x'/></other>"],
+    [
+        "<query xmlns='a:b'/>",
+        "<query xmlns='a:b'><archipel/></query>",
+        "<other xmlns='a:b'><archipel action='x'/></other>",
+    ],
 )
 def test_other_forms_are_malformed(text):
     with pytest.raises(errors.MalformedRequest, match="archipel action"):
@@ -66,7 +70,7 @@ def test_error_has_archipels_form():
 
 
 def test_xmpps_own_errors_are_not_archipels():
-    stanza = '<error type="cancel"><service-unavailable xmlns="%s"/></error>' % ns.STANZAS
+    stanza = f'<error type="cancel"><service-unavailable xmlns="{ns.STANZAS}"/></error>'
     assert payloads.parse_error(ET.fromstring(stanza)) is None
 
 
