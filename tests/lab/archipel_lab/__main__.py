@@ -13,7 +13,7 @@ import sys
 
 from . import guest, image, machine, network
 from .host import Host
-from .process import LabError, locked, mounted, run, say, wait_until
+from .process import LabError, locked, run, say, wait_until
 from .topology import HOSTS, Lab
 
 

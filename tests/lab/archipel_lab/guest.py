@@ -82,6 +82,7 @@ def _initrd(debian: Path, release: str, target: Path) -> None:
     for directory in ("bin", "proc", "sys", "dev", "modules", "etc/acpi/PWRF"):
         (root / directory).mkdir(parents=True)
     shutil.copy(debian / "bin/busybox", root / "bin/busybox")
+    (root / "bin/sh").symlink_to("busybox")
     for source, place in (("init", "init"), ("power-button", "etc/acpi/PWRF/00000080")):
         shutil.copyfile(FILES / source, root / place)
         (root / place).chmod(0o755)

@@ -57,9 +57,9 @@ class Host:
         """Every process in the host's cgroups, as this machine numbers them."""
         pids = set()
         for group in self._cgroups():
-            for directory, _, _ in os.walk(group):
+            for walk in os.walk(group):
                 try:
-                    pids.update(int(pid) for pid in Path(directory, "cgroup.procs").read_text().split())
+                    pids.update(int(pid) for pid in Path(walk[0], "cgroup.procs").read_text().split())
                 except OSError:
                     continue  # a cgroup that its systemd has just removed
         return sorted(pids)
@@ -155,7 +155,8 @@ class Host:
         for directory in (upper, work, self.root):
             directory.mkdir(parents=True, exist_ok=True)
         if not mounted(self.root):
-            run(["mount", "-t", "overlay", "overlay", "-o", f"lowerdir={base},upperdir={upper},workdir={work}", self.root])
+            layers = f"lowerdir={base},upperdir={upper},workdir={work}"
+            run(["mount", "-t", "overlay", "overlay", "-o", layers, self.root])
         if not (upper / "etc/machine-id").exists():
             # Any other content makes systemd apply presets, which enable sockets that libvirtd can't serve yet.
             self._write("etc/machine-id", run(["systemd-id128", "new"]))
@@ -183,9 +184,7 @@ class Host:
     def _hosts(self) -> str:
         """All hosts under their short and full names; the XMPP domain is the xmpp host."""
         aliases = {"xmpp": f" {DOMAIN}"}
-        names = "".join(
-            f"{self.lab.address(host)} {host}.{DOMAIN} {host}{aliases.get(host, '')}\n" for host in HOSTS
-        )
+        names = "".join(f"{self.lab.address(host)} {host}.{DOMAIN} {host}{aliases.get(host, '')}\n" for host in HOSTS)
         return f"127.0.0.1 localhost\n::1 localhost\n{names}"
 
     def _network(self) -> str:

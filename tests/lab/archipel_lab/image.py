@@ -69,7 +69,7 @@ def _build(root: Path, release: str, customize: str) -> None:
             *("mmdebstrap", "--mode=root", "--variant=minbase", "--skip=cleanup/apt"),
             f"--include={','.join(PACKAGES)}",
             f"--aptopt={options}",
-            f"--customize-hook=sh {hook} \"$1\"",
+            f'--customize-hook=sh {hook} "$1"',
             *(release, partial, "-"),
         ],
         stdin=machine.sources(release),

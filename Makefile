@@ -1,0 +1,98 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# The only entry point. Every target installs what it lacks; stamps in .cache/ make the second time quick.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+PYTHON ?= python3.11
+LAB := tests/lab/lab
+INVENTORY := -i inventories/lab
+COLLECTION := .ansible/collections/ansible_collections/archipel/platform
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+# What molecule and ansible-lint prepare for themselves belongs to this checkout too.
+export ANSIBLE_HOME := $(CURDIR)/.ansible
+export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.ansible/collections
+
+.PHONY: help
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+.PHONY: demo
+demo: setup ## the platform on three hosts of this machine, from bare Debian to a live migration
+	@tests/lab/demo
+
+.PHONY: test
+test: setup ## what CI runs: lint, docs, sanity, units, the whole platform on real hosts
+	@tests/tools/sections lint docs sanity unit molecule
+
+.PHONY: test-all
+test-all: test bench ## the same and the long forms
+
+.PHONY: lint
+lint: setup ## ansible-lint (production), yamllint, ruff, shellcheck, changelog fragments
+	ansible-lint
+	yamllint --strict .
+	ruff check .
+	git ls-files | xargs grep -lE '^#!/(bin/sh|usr/bin/env bash)' | xargs shellcheck
+	antsibull-changelog lint
+
+.PHONY: docs
+docs: setup ## links and commands in Markdown, documentation of modules and roles
+	antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck .
+	pytest tests/docs
+
+.PHONY: sanity
+sanity: setup ## ansible-test sanity
+	tests/tools/sanity
+
+.PHONY: unit
+unit: setup ## unit tests
+	pytest
+
+.PHONY: molecule
+molecule: setup ## the whole platform on a lab of its own
+	tests/tools/molecule
+
+.PHONY: bench
+bench: setup ## benchmarks on the lab
+	tests/benchmark/run
+
+.PHONY: lab-up
+lab-up: setup ## three hosts with the platform on them
+	$(LAB) up
+	ansible-playbook $(INVENTORY) playbooks/site.yml
+
+.PHONY: lab-down
+lab-down: ## remove the lab's hosts
+	$(LAB) down
+
+.PHONY: lab-env
+lab-env: ## shell exports with which the modules reach the lab
+	@$(LAB) env
+
+.PHONY: clean
+clean: lab-down ## remove the lab and everything that make has set up in this checkout
+	rm -rf .ansible .cache .venv
+
+# Set-up
+
+.PHONY: setup
+setup: .cache/packages .cache/venv $(COLLECTION)
+
+.cache/packages: tests/tools/packages
+	@mkdir -p $(@D)
+	tests/tools/packages >&2
+	@touch $@
+
+.cache/venv: requirements/dev.txt | .cache/packages
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv >&2
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r $< >&2
+	@touch $@
+
+$(COLLECTION):
+	@mkdir -p $(@D)
+	@ln -sfn $(CURDIR) $@
