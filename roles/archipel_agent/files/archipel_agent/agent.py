@@ -1,0 +1,221 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The agent as a whole: its parts, their start and stop, and what links them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import logging
+import secrets
+import signal
+import typing as t
+import weakref
+
+from archipel_protocol import errors, jids
+
+from . import libvirt_facade, migration, notify, xmpp
+from .config import Config
+from .hypervisor import HypervisorEntity
+from .normaliser_client import Normaliser
+from .store import Row, Store
+from .virtual_machine import VirtualMachineEntity
+
+log = logging.getLogger(__name__)
+
+# The modules that declare handlers.
+CAPABILITIES = ("hypervisor_control", "vm_control", "vm_definition", "declaration", "migration")
+
+# Logins at the same time, so that a thousand machines don't starve the hypervisor's own session.
+LOGINS = 16
+# Seconds that systemd's READY waits for the first login, and a release for the server.
+FIRST_LOGIN = 10.0
+RELEASE = 5.0
+
+
+class Agent:
+    """One hypervisor's agent."""
+
+    def __init__(self, config: Config) -> None:
+        for name in CAPABILITIES:
+            importlib.import_module("." + name, __package__)
+        self.config = config
+        self.node = config.node
+        self.domain = config.domain
+        self.jid = jids.hypervisor_jid(self.node, self.domain)
+        self.permissions = config.permissions
+        self.server = xmpp.Server(
+            self.domain, config.xmpp_host, config.xmpp_port, xmpp.tls_context(str(config.xmpp_ca_file))
+        )
+        self.store = Store(config.archipel_folder_lib / "hypervisor.sqlite3")
+        self.libvirt = libvirt_facade.Libvirt(config.libvirt_uri, config.libvirt_timeout)
+        self.normaliser = Normaliser(str(config.archipel_folder_lib / "normaliser"), self.libvirt)
+        self.hypervisor = HypervisorEntity(self)
+        self.vms: dict[str, VirtualMachineEntity] = {}
+        self.logins = asyncio.Semaphore(LOGINS)
+        self._tasks: set[asyncio.Task[t.Any]] = set()
+        self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+
+    async def run(self) -> None:
+        """Runs until SIGTERM or SIGINT. No virtual machine is touched by start or stop."""
+        stopping = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopping.set)
+        self.spawn(_keep_watchdog(), "watchdog")
+        await self.start()
+        notify.notify("READY=1")
+        log.info("%s manages %d virtual machines", self.jid, len(self.vms))
+        await stopping.wait()
+        notify.notify("STOPPING=1")
+        await self.stop()
+        log.info("%s has stopped", self.jid)
+
+    async def start(self) -> None:
+        """Starts everything; returns when libvirt and the XMPP server were tried, whatever came of it."""
+        for row in self.store.rows():
+            self._add(row)
+        self.libvirt.on_event(self._on_event)
+        self.libvirt.on_connection(self._on_connection)
+        self.hypervisor.count()
+        self.hypervisor.start()
+        await self.libvirt.start()
+        self.spawn(self.normaliser.start(), "start of the normaliser")
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self.hypervisor.online.wait(), FIRST_LOGIN)
+
+    async def stop(self) -> None:
+        """Ends sessions, tasks and connections."""
+        for task in self._tasks:
+            task.cancel()
+        entities = [self.hypervisor, *self.vms.values()]
+        await asyncio.gather(*(entity.stop() for entity in entities), *self._tasks, return_exceptions=True)
+        await self.normaliser.stop()
+        await self.libvirt.stop()
+        self.store.close()
+
+    def spawn(self, work: t.Coroutine[t.Any, t.Any, t.Any], name: str) -> asyncio.Task[t.Any]:
+        """Runs ``work`` beside everything else; it is ended with the agent, and its failure is logged."""
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+        return task
+
+    def _finished(self, task: asyncio.Task[t.Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("%s failed", task.get_name(), exc_info=task.exception())
+
+    # Management
+
+    def is_managed(self, uuid: str) -> bool:
+        """Whether the virtual machine is managed here, and is to stay so."""
+        return uuid in self.vms and not self.vms[uuid].releasing
+
+    def lock(self, uuid: str) -> t.AsyncContextManager[None]:
+        """One mutating operation a virtual machine at a time; ArchipelError while it is on its way to another host."""
+        return self._operation(uuid)
+
+    @contextlib.asynccontextmanager
+    async def _operation(self, uuid: str) -> t.AsyncIterator[None]:
+        # Before and after: a migration may take hours, and one may have begun while this waited.
+        self._refuse_migrating(uuid)
+        async with self.mutex(uuid):
+            self._refuse_migrating(uuid)
+            yield
+
+    def mutex(self, uuid: str) -> asyncio.Lock:
+        """The lock below lock()."""
+        return self._locks.setdefault(uuid, asyncio.Lock())
+
+    def _refuse_migrating(self, uuid: str) -> None:
+        row = self.store.row(jids.vm_jid(uuid, self.domain))
+        if row is not None and row.handover_to:
+            peer = jids.node(row.handover_to)
+            raise errors.ArchipelError(f"{row.name} is migrating to {peer}", errors.CODE_MIGRATING)
+
+    async def manage(self, uuid: str, name: str) -> None:
+        """Brings a domain under management; its account and login follow in the background. Again: no change."""
+        entity = self.vms.get(uuid)
+        jid = jids.vm_jid(uuid, self.domain)
+        if entity is None:
+            entity = self._add(self.store.add(jid, name, secrets.token_urlsafe(32)))
+            entity.start()
+        elif entity.releasing:
+            entity.keep()
+            self.store.change(jid, name=name, releasing=False, registered=False)
+        self.spawn(entity.refresh(), f"look at {uuid}")
+        self.hypervisor.count()
+
+    async def take_over(self, uuid: str, name: str, password: str) -> VirtualMachineEntity:
+        """Manages a machine whose account exists: it gets a new password as soon as it is logged in."""
+        jid = jids.vm_jid(uuid, self.domain)
+        row = self.store.add(jid, name, password, registered=True)
+        self.store.change(jid, next_password=secrets.token_urlsafe(32))
+        entity = self._add(row)
+        entity.start()
+        await entity.refresh()
+        self.hypervisor.count()
+        return entity
+
+    async def release(self, uuid: str) -> None:
+        """Ends management: account and row go, now or as soon as the server answers. The domain stays as it is."""
+        entity = self.vms.get(uuid)
+        if entity is None:
+            return
+        self.store.change(entity.bare, releasing=True)
+        await asyncio.wait({entity.release()}, timeout=RELEASE)
+
+    async def forget(self, entity: VirtualMachineEntity) -> None:
+        """Drops row and entity; the account stays as it is."""
+        self.store.remove(entity.bare)
+        if self.vms.get(entity.uuid) is entity:
+            del self.vms[entity.uuid]
+        await entity.stop()
+        self.hypervisor.count()
+
+    def _add(self, row: Row) -> VirtualMachineEntity:
+        uuid = jids.node(row.jid)
+        entity = self.vms[uuid] = VirtualMachineEntity(self, uuid, row.name)
+        return entity
+
+    # libvirt
+
+    def _on_event(self, uuid: str, event: int, detail: int) -> None:
+        entity = self.vms.get(uuid)
+        if entity is not None:
+            entity.on_event(event, detail)
+
+    def _on_connection(self, connected: bool) -> None:
+        self.hypervisor.count()
+        if connected:
+            self.spawn(self._reconcile(), "reconciliation with libvirt")
+        else:
+            for entity in self.vms.values():
+                entity.libvirt_lost()
+
+    async def _reconcile(self) -> None:
+        """Has every entity show how its domain stands, and settles migrations that were interrupted."""
+        before = {uuid: entity.events_seen for uuid, entity in self.vms.items()}
+        try:
+            found = await self.libvirt.call(libvirt_facade.standings)
+        except errors.ArchipelError as fault:
+            # The connection is gone again: its return brings the next reconciliation.
+            log.warning("cannot list the domains: %s", fault.message)
+            return
+        for uuid, entity in list(self.vms.items()):
+            if entity.events_seen == before.get(uuid):
+                entity.stands(found.get(uuid))
+            else:
+                self.spawn(entity.refresh(), f"look at {uuid}")
+        migration.resume(self)
+
+
+async def _keep_watchdog() -> None:
+    """Tells systemd that the loop turns."""
+    interval = notify.watchdog_interval()
+    while interval is not None:
+        notify.notify("WATCHDOG=1")
+        await asyncio.sleep(interval)

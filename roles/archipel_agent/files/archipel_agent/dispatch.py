@@ -1,0 +1,133 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""From a request to its handler and back: the only place where a permission is checked.
+
+A capability is a module that declares its handlers::
+
+    @handler(ns.VM_CONTROL, "create", "create", on="vm")
+    async def create(entity: VirtualMachineEntity, request: Request) -> Reply: ...
+
+and that agent.CAPABILITIES names.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import typing as t
+from xml.etree import ElementTree as ET
+
+from archipel_protocol import errors, jids, payloads
+
+from .permissions import Permissions
+
+log = logging.getLogger(__name__)
+
+# What a handler returns: the children, or the text, of the reply's <query/>.
+Reply = t.Union[t.Iterable[ET.Element], str, None]
+Function = t.Callable[[t.Any, "Request"], t.Awaitable[Reply]]
+H = t.TypeVar("H", bound=Function)
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """One <archipel/> of one sender; ``sender`` is the full JID that the server stamped."""
+
+    sender: str
+    namespace: str
+    action: str
+    element: ET.Element
+    permissions: Permissions
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """The attributes of <archipel/>."""
+        return dict(self.element.attrib)
+
+    @property
+    def text(self) -> str:
+        """The text of <archipel/>."""
+        return self.element.text or ""
+
+    def child(self, name: str) -> ET.Element | None:
+        """The first child called ``name``, whatever its namespace."""
+        return next(iter(self.children(name)), None)
+
+    def children(self, name: str) -> list[ET.Element]:
+        """All children called ``name``, whatever their namespace."""
+        return [child for child in self.element if payloads.split_tag(child.tag)[1] == name]
+
+    def permits(self, permission: str) -> bool:
+        """Whether the sender has a permission that depends on the request's content, like host_access."""
+        return self.permissions.permits(self.sender, permission)
+
+
+@dataclasses.dataclass(frozen=True)
+class Handler:
+    """A declared action: ``code`` is the error code where the handler fails in an unforeseen way."""
+
+    namespace: str
+    action: str
+    permission: str
+    on: str
+    code: int
+    function: Function
+
+
+class UnknownAction(Exception):
+    """Nobody handles the request; the answer is XMPP's feature-not-implemented."""
+
+
+_HANDLERS: dict[tuple[str, str, str], Handler] = {}
+
+
+def handler(
+    namespace: str, action: str, permission: str, on: str, code: int = errors.CODE_MALFORMED
+) -> t.Callable[[H], H]:
+    """Declares a coroutine function as the handler of an action ``on`` "hypervisor" or "vm"."""
+
+    def declare(function: H) -> H:
+        key = (on, namespace, action)
+        if key in _HANDLERS:
+            raise ValueError("%s %s is declared twice on %s" % (namespace, action, on))
+        _HANDLERS[key] = Handler(namespace, action, permission, on, code, function)
+        return function
+
+    return declare
+
+
+def handlers(on: str | None = None) -> list[Handler]:
+    """The declared handlers, of one kind of entity or of all."""
+    return [one for one in _HANDLERS.values() if on in (None, one.on)]
+
+
+async def answer(entity: t.Any, permissions: Permissions, sender: str, query: ET.Element) -> ET.Element:
+    """The reply's <query/>; raises ArchipelError or UnknownAction.
+
+    ``entity.kind`` is "hypervisor" or "vm"; ``query`` is the child of the <iq/> as it came.
+    """
+    namespace, action, element = payloads.parse_request(query)
+    found = _HANDLERS.get((entity.kind, namespace, action))
+    if found is None:
+        raise UnknownAction
+    if not permissions.permits(sender, found.permission):
+        log.info("%s was denied %s %s on %s", sender, namespace, action, entity.jid)
+        raise errors.PermissionDenied(
+            "%s lacks the permission '%s' on %s" % (jids.bare(sender), found.permission, jids.bare(entity.jid))
+        )
+    log.info("%s asks %s for %s %s", sender, entity.jid, namespace, action)
+    request = Request(sender, namespace, action, element, permissions)
+    try:
+        content = await found.function(entity, request)
+    except errors.ArchipelError as fault:
+        log.info("%s %s of %s failed: %s", namespace, action, sender, fault.message)
+        raise
+    except Exception as exc:
+        log.exception("%s %s of %s failed", namespace, action, sender)
+        # The text of an unforeseen exception may hold anything, so it stays in the log.
+        message = "%s failed inside the agent (%s); its log has more" % (action, type(exc).__name__)
+        raise errors.ArchipelError(message, found.code) from exc
+    if content is None or isinstance(content, str):
+        return payloads.reply(namespace, text=content)
+    return payloads.reply(namespace, content)

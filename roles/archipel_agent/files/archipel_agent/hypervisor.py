@@ -1,0 +1,39 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The hypervisor on XMPP: its account comes from the configuration, its presence counts the virtual machines."""
+
+from __future__ import annotations
+
+import typing as t
+
+from archipel_protocol import jids, states
+
+from . import xmpp
+from .entity import Entity
+
+if t.TYPE_CHECKING:
+    from .agent import Agent
+
+
+class HypervisorEntity(Entity):
+    """The one entity that is always there; requests on the whole host go to it."""
+
+    kind = "hypervisor"
+    identity = ("automation", "device")
+
+    def __init__(self, agent: Agent) -> None:
+        super().__init__(agent, jids.hypervisor_jid(agent.node, agent.domain), agent.node)
+
+    async def login(self) -> xmpp.Session:
+        """Logs in with the password of the configuration, read anew each time so that it can be mended."""
+        session = xmpp.Session(self.agent.server, self.jid, self)
+        await session.login(self.agent.config.read_password())
+        return session
+
+    def count(self) -> None:
+        """Shows how many virtual machines are managed, or that libvirt is out of reach."""
+        if self.agent.libvirt.connected:
+            self.show("", f"Online ({len(self.agent.vms)})")
+        else:
+            self.show(*states.LIBVIRT_LOST)

@@ -1,0 +1,310 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""libvirt for asyncio: a connection that is kept, calls in threads with a time limit, events in the loop.
+
+libvirt's own event loop runs in a thread of its own. libvirtaio is not used: the threads that make the calls would call
+into it (update_handle twice a call, add_timeout at each event), and asyncio's loop may not be touched from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import logging
+import threading
+import typing as t
+
+import libvirt
+from archipel_protocol import errors, states
+
+from .backoff import pauses
+
+log = logging.getLogger(__name__)
+
+T = t.TypeVar("T")
+# (uuid, virDomainEventType, its detail)
+EventCallback = t.Callable[[str, int, int], None]
+
+# A daemon that says nothing for INTERVAL * (COUNT + 1) seconds is given up, and with it every call that hangs in it.
+KEEPALIVE_INTERVAL = 5
+KEEPALIVE_COUNT = 4
+# After this many seconds of trying, the agent counts as started although libvirt has not answered yet.
+FIRST_ATTEMPT = 10
+
+
+class DomainNotFound(errors.LibvirtError):
+    """libvirt has no domain with that UUID here."""
+
+
+def translate(fault: libvirt.libvirtError) -> errors.LibvirtError:
+    """libvirt's error as one of our tree; its text and number stay."""
+    code = fault.get_error_code()
+    kind = DomainNotFound if code == libvirt.VIR_ERR_NO_DOMAIN else errors.LibvirtError
+    return kind(fault.get_error_message() or str(fault), code)
+
+
+def open_connection(uri: str) -> libvirt.virConnect:
+    """A connection that notices when its daemon is gone or hangs. Blocking."""
+    connection = libvirt.open(uri)
+    try:
+        connection.setKeepAlive(KEEPALIVE_INTERVAL, KEEPALIVE_COUNT)
+    except libvirt.libvirtError as fault:
+        # Drivers without a daemon, as test:///default, have none to lose.
+        if fault.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
+            raise
+    return connection
+
+
+class Standing(t.NamedTuple):
+    """How a domain stands: ``state`` is virDomainState (archipel_protocol.states), ``reason`` depends on it."""
+
+    name: str
+    state: int
+    reason: int
+
+    @property
+    def crashed(self) -> bool:
+        """Whether it is off because its process died."""
+        return self.state == states.SHUTOFF and self.reason == libvirt.VIR_DOMAIN_SHUTOFF_CRASHED
+
+
+def standings(connection: libvirt.virConnect) -> dict[str, Standing]:
+    """Every domain, by UUID."""
+    found = {}
+    for domain in connection.listAllDomains():
+        try:
+            found[domain.UUIDString()] = Standing(domain.name(), *domain.state())
+        except libvirt.libvirtError as fault:
+            # Undefined between the listing and the look at it.
+            if fault.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+                raise
+    return found
+
+
+def standing(connection: libvirt.virConnect, uuid: str) -> Standing:
+    """One domain; libvirt raises VIR_ERR_NO_DOMAIN where there is none."""
+    domain = connection.lookupByUUIDString(uuid)
+    return Standing(domain.name(), *domain.state())
+
+
+class Libvirt:
+    """The connection to one libvirt daemon.
+
+    ``connection`` is for functions that run in call(); it is None while the daemon is out of reach.
+    """
+
+    _event_thread: threading.Thread | None = None
+
+    def __init__(self, uri: str, timeout: float = 30.0, threads: int = 16) -> None:
+        self.uri = uri
+        self.timeout = timeout
+        self.connection: libvirt.virConnect | None = None
+        self._pool = concurrent.futures.ThreadPoolExecutor(threads, "libvirt")
+        self._event_callbacks: list[EventCallback] = []
+        self._connection_callbacks: list[t.Callable[[bool], None]] = []
+        self._closed = asyncio.Event()
+        self._tried = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+        self._reason = "not connected yet"
+
+    @property
+    def connected(self) -> bool:
+        """Whether the daemon answers, as far as known."""
+        return self.connection is not None
+
+    async def start(self) -> None:
+        """Begins to connect, for ever; returns once it was tried."""
+        self._loop = asyncio.get_running_loop()
+        self._run_events()
+        self._keeper = asyncio.create_task(self._keep_connected())
+        try:
+            await asyncio.wait_for(self._tried.wait(), FIRST_ATTEMPT)
+        except asyncio.TimeoutError:
+            log.warning("libvirt at %s has not answered for %d s", self.uri, FIRST_ATTEMPT)
+
+    async def stop(self) -> None:
+        """Ends the connection; calls that hang are left behind."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait([self._keeper])
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            try:
+                await asyncio.wait_for(self._in_thread(self._close, connection), 2)
+            except asyncio.TimeoutError:
+                log.warning("libvirt at %s does not let go", self.uri)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def on_event(self, callback: EventCallback) -> t.Callable[[], None]:
+        """Has ``callback(uuid, event, detail)`` called in the loop at each lifecycle event; returns what ends it."""
+        self._event_callbacks.append(callback)
+        return lambda: self._event_callbacks.remove(callback)
+
+    def on_connection(self, callback: t.Callable[[bool], None]) -> None:
+        """Has ``callback(connected)`` called in the loop when the daemon comes or goes."""
+        self._connection_callbacks.append(callback)
+
+    async def call(self, function: t.Callable[..., T], *args: t.Any, timeout: float | None = None) -> T:
+        """What ``function(connection, *args)`` returns, run in a thread.
+
+        Raises LibvirtError for libvirt's errors, and ArchipelError naming the function where it takes longer than
+        ``timeout`` seconds; the call itself then goes on, libvirt has no way to end it.
+        """
+        connection = self.connection
+        if connection is None:
+            raise errors.LibvirtError("libvirt is out of reach: %s" % self._reason, libvirt.VIR_ERR_NO_CONNECT)
+        limit = self.timeout if timeout is None else timeout
+        try:
+            return await asyncio.wait_for(self._in_thread(function, connection, *args), limit)
+        except libvirt.libvirtError as fault:
+            raise translate(fault) from fault
+        except asyncio.TimeoutError:
+            name = getattr(function, "__name__", "call").strip("_").replace("_", " ")
+            raise errors.ArchipelError("libvirt did not finish '%s' within %g s" % (name, limit)) from None
+
+    async def call_apart(self, function: t.Callable[..., T], *args: t.Any) -> T:
+        """As call(), for what may take hours: on a connection and in a thread of its own, without a time limit."""
+
+        def run() -> T:
+            connection = open_connection(self.uri)
+            try:
+                return function(connection, *args)
+            finally:
+                connection.close()
+
+        future: asyncio.Future[T] = self._loop.create_future()
+
+        def thread() -> None:
+            try:
+                result = run()
+            except BaseException as exc:  # handed over to who awaits it
+                self._loop.call_soon_threadsafe(_settle, future, None, exc)
+            else:
+                self._loop.call_soon_threadsafe(_settle, future, result, None)
+
+        threading.Thread(target=thread, name="libvirt-apart", daemon=True).start()
+        try:
+            return await future
+        except libvirt.libvirtError as fault:
+            raise translate(fault) from fault
+
+    async def wait_for_state(self, uuid: str, predicate: t.Callable[[int], bool], timeout: float) -> int:
+        """The first state of the domain that satisfies ``predicate``; looks only when libvirt tells of an event.
+
+        Raises ArchipelError naming the last state seen after ``timeout`` seconds, DomainNotFound where it vanishes.
+        """
+        changed = asyncio.Event()
+        forget = self.on_event(lambda which, event, detail: changed.set() if which == uuid else None)
+        state = states.NOSTATE
+        deadline = self._loop.time() + timeout
+        try:
+            while True:
+                changed.clear()
+                state = (await self.call(standing, uuid)).state
+                if predicate(state):
+                    return state
+                await asyncio.wait_for(changed.wait(), deadline - self._loop.time())
+        except asyncio.TimeoutError:
+            message = "the virtual machine is still %s after %g s" % (states.NAMES.get(state, "unknown"), timeout)
+            raise errors.ArchipelError(message) from None
+        finally:
+            forget()
+
+    async def domain_capabilities(self, *args: t.Any) -> str:
+        """The domain capabilities as XML; the arguments are virConnect.getDomainCapabilities' own."""
+        return await self.call(_domain_capabilities, *args)
+
+    def _in_thread(self, function: t.Callable[..., T], *args: t.Any) -> asyncio.Future[T]:
+        return self._loop.run_in_executor(self._pool, function, *args)
+
+    def _run_events(self) -> None:
+        """libvirt's event loop, one for the process, before the first connection (virEventRegisterDefaultImpl)."""
+        if Libvirt._event_thread is not None:
+            return
+        # libvirt prints every error to stderr unless told otherwise; each comes as an exception anyway.
+        libvirt.registerErrorHandler(lambda context, fault: None, None)
+        libvirt.virEventRegisterDefaultImpl()
+
+        def run() -> None:
+            while True:
+                libvirt.virEventRunDefaultImpl()
+
+        Libvirt._event_thread = threading.Thread(target=run, name="libvirt-events", daemon=True)
+        Libvirt._event_thread.start()
+
+    async def _keep_connected(self) -> None:
+        wait = pauses(first=0.5, largest=15)
+        while True:
+            try:
+                connection = await self._in_thread(self._open)
+            except libvirt.libvirtError as fault:
+                reason = fault.get_error_message() or str(fault)
+                if reason != self._reason:
+                    log.warning("libvirt at %s is out of reach: %s", self.uri, reason)
+                self._reason = reason
+                self._tried.set()
+                await asyncio.sleep(next(wait))
+                continue
+            log.info("connected to libvirt at %s", self.uri)
+            wait = pauses(first=0.5, largest=15)
+            self.connection = connection
+            self._tell(True)
+            self._tried.set()
+            await self._closed.wait()
+            self._reason = "the connection to %s was lost" % self.uri
+            log.warning("%s", self._reason)
+            self.connection = None
+            self._tell(False)
+            await self._in_thread(self._close, connection)
+
+    def _tell(self, connected: bool) -> None:
+        for callback in list(self._connection_callbacks):
+            callback(connected)
+
+    def _open(self) -> libvirt.virConnect:
+        """In a thread."""
+        self._closed.clear()
+        connection = open_connection(self.uri)
+        try:
+            connection.registerCloseCallback(self._on_close, None)
+        except libvirt.libvirtError as fault:
+            if fault.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
+                raise
+        connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_lifecycle, None)
+        return connection
+
+    def _close(self, connection: libvirt.virConnect) -> None:
+        """In a thread; a daemon that is gone cannot be told."""
+        for step in (connection.unregisterCloseCallback, connection.close):
+            try:
+                step()
+            except libvirt.libvirtError as fault:
+                log.debug("closing the connection to libvirt: %s", fault)
+
+    def _on_close(self, connection: libvirt.virConnect, reason: int, opaque: object) -> None:
+        """In the event thread, when the daemon is gone."""
+        self._loop.call_soon_threadsafe(self._closed.set)
+
+    def _on_lifecycle(
+        self, connection: libvirt.virConnect, domain: libvirt.virDomain, event: int, detail: int, opaque: object
+    ) -> None:
+        """In the event thread."""
+        self._loop.call_soon_threadsafe(self._deliver, domain.UUIDString(), event, detail)
+
+    def _deliver(self, uuid: str, event: int, detail: int) -> None:
+        for callback in list(self._event_callbacks):
+            callback(uuid, event, detail)
+
+
+def _settle(future: asyncio.Future[T], result: t.Any, fault: BaseException | None) -> None:
+    if future.cancelled():
+        return
+    if fault is not None:
+        future.set_exception(fault)
+    else:
+        future.set_result(result)
+
+
+def _domain_capabilities(connection: libvirt.virConnect, *args: t.Any) -> str:
+    return connection.getDomainCapabilities(*args)

@@ -1,0 +1,201 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A managed virtual machine on XMPP: its account, and the presence that follows libvirt."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import typing as t
+
+from archipel_protocol import errors, jids, states
+
+from . import xmpp
+from .entity import Entity
+from .libvirt_facade import DomainNotFound, Standing, libvirt, standing
+
+if t.TYPE_CHECKING:
+    from .agent import Agent
+
+log = logging.getLogger(__name__)
+
+# What an event says by itself; the others are looked at. virDomainEventType,
+# https://libvirt.org/html/libvirt-libvirt-domain.html
+_STATE_AFTER = {
+    libvirt.VIR_DOMAIN_EVENT_STARTED: states.RUNNING,
+    libvirt.VIR_DOMAIN_EVENT_SUSPENDED: states.PAUSED,
+    libvirt.VIR_DOMAIN_EVENT_RESUMED: states.RUNNING,
+    libvirt.VIR_DOMAIN_EVENT_STOPPED: states.SHUTOFF,
+    libvirt.VIR_DOMAIN_EVENT_SHUTDOWN: states.SHUTDOWN,
+    libvirt.VIR_DOMAIN_EVENT_PMSUSPENDED: states.PMSUSPENDED,
+    libvirt.VIR_DOMAIN_EVENT_CRASHED: states.CRASHED,
+}
+# After these the domain may be gone, or be another.
+_LOOK_AFTER = (
+    libvirt.VIR_DOMAIN_EVENT_DEFINED,
+    libvirt.VIR_DOMAIN_EVENT_UNDEFINED,
+    libvirt.VIR_DOMAIN_EVENT_STOPPED,
+)
+
+
+class VirtualMachineEntity(Entity):
+    """One row of the store. ``state`` is libvirt's, None where libvirt has no such domain."""
+
+    kind = "vm"
+    identity = ("client", "bot")
+
+    def __init__(self, agent: Agent, uuid: str, name: str) -> None:
+        super().__init__(agent, jids.vm_jid(uuid, agent.domain, agent.node), name)
+        self.uuid = uuid
+        self.bare = jids.bare(self.jid)
+        self.state: int | None = None
+        self.cpu_sample: tuple[float, int] | None = None  # loop's seconds, nanoseconds of processor
+        self._events = 0
+        self._releasing: asyncio.Task[None] | None = None
+        # The account exists, and none of our passwords is its own.
+        self._foreign = False
+        self.show(*states.LIBVIRT_LOST)
+
+    # Presence
+
+    def on_event(self, event: int, detail: int) -> None:
+        """A lifecycle event of libvirt."""
+        self._events += 1
+        state = _STATE_AFTER.get(event)
+        if event == libvirt.VIR_DOMAIN_EVENT_STOPPED and detail == libvirt.VIR_DOMAIN_EVENT_STOPPED_CRASHED:
+            state = states.CRASHED
+        if state is not None:
+            self._show_state(state)
+        if event in _LOOK_AFTER:
+            self.agent.spawn(self.refresh(), "look at %s" % self.uuid)
+
+    async def refresh(self) -> None:
+        """Looks at the domain; an event that comes meanwhile knows better, and has its own look."""
+        events = self._events
+        found: Standing | None
+        try:
+            found = await self.agent.libvirt.call(standing, self.uuid)
+        except DomainNotFound:
+            found = None
+        except errors.ArchipelError as fault:
+            log.info("cannot look at %s: %s", self.uuid, fault.message)
+            return
+        if events == self._events:
+            self.stands(found)
+
+    @property
+    def events_seen(self) -> int:
+        """A number that changes with each event."""
+        return self._events
+
+    def stands(self, found: Standing | None) -> None:
+        """Takes over what libvirt says."""
+        if found is None:
+            self.state = None
+            self.show(*states.NOT_DEFINED)
+            return
+        if found.name != self.name:
+            self.name = found.name
+            self.agent.store.change(self.bare, name=found.name)
+        self._show_state(states.CRASHED if found.crashed else found.state)
+        self.state = found.state
+
+    def libvirt_lost(self) -> None:
+        """Nobody knows how the domain stands."""
+        self._events += 1
+        self.show(*states.LIBVIRT_LOST)
+
+    def _show_state(self, state: int) -> None:
+        self.state = state
+        self.show(*states.PRESENCE.get(state, states.PRESENCE[states.NOSTATE]))
+
+    # Account
+
+    async def login(self) -> xmpp.Session:
+        """Logs in; makes the account where it is missing. Starts no earlier than the hypervisor is online."""
+        await self.agent.hypervisor.online.wait()
+        async with self.agent.logins:
+            row = self.agent.store.row(self.bare)
+            if row is None:
+                raise errors.ArchipelError("%s has no row in the store" % self.bare)
+            if not row.registered:
+                await self._register(row.password)
+            session = await self._try_passwords(row.password, row.next_password)
+            if session is None:
+                # The account may have been removed behind our back.
+                await self._register(row.password)
+                session = await self._try_passwords(row.password, None)
+            if session is None:
+                raise xmpp.NotAuthorized("the server refuses the password that %s was registered with" % self.bare)
+            self._foreign = False
+            return session
+
+    async def on_login(self, session: xmpp.Session) -> None:
+        """Sets the password that was meant to be set: after a hand-over, or after an interruption."""
+        row = self.agent.store.row(self.bare)
+        if row is not None and row.next_password:
+            await session.change_password(row.next_password)
+            self.agent.store.change(self.bare, password=row.next_password, next_password=None)
+
+    async def _try_passwords(self, password: str, next_password: str | None) -> xmpp.Session | None:
+        for candidate in filter(None, (password, next_password)):
+            session = xmpp.Session(self.agent.server, self.jid, self)
+            try:
+                await session.login(candidate)
+            except xmpp.NotAuthorized:
+                continue
+            if candidate == next_password:
+                self.agent.store.change(self.bare, password=candidate, next_password=None)
+            return session
+        return None
+
+    async def _register(self, password: str) -> None:
+        """Makes the account on the hypervisor's session; that it exists already is no error yet."""
+        hypervisor = self.agent.hypervisor.session
+        if hypervisor is None:
+            raise xmpp.Unreachable("the hypervisor is not connected to the XMPP server")
+        try:
+            await hypervisor.register(self.uuid, password)
+        except xmpp.Conflict:
+            row = self.agent.store.row(self.bare)
+            if row is not None and row.registered:
+                self._foreign = True
+                raise xmpp.NotAuthorized(
+                    "the account %s exists and has another password than this agent knows; where no other hypervisor"
+                    " manages this machine, remove the account on the XMPP server" % self.bare
+                ) from None
+        self.agent.store.change(self.bare, registered=True)
+
+    # The end of management
+
+    @property
+    def releasing(self) -> bool:
+        """Whether management ends as soon as the account is gone."""
+        return self._releasing is not None
+
+    def keep(self) -> None:
+        """Takes a release back that did not come to its end."""
+        if self._releasing is not None:
+            self._releasing.cancel()
+            self._releasing = None
+
+    def release(self) -> asyncio.Task[None]:
+        """Has the account removed, and then the row; goes on until the server has done so."""
+        if self._releasing is None:
+            self._releasing = self.agent.spawn(self._release(), "release of %s" % self.uuid)
+        return self._releasing
+
+    async def _release(self) -> None:
+        while not self._foreign:
+            try:
+                await asyncio.wait_for(self.online.wait(), 5)
+                if self.session is not None:
+                    await self.session.remove_account()
+                    break
+            except asyncio.TimeoutError:
+                continue
+            except errors.ArchipelError as fault:
+                log.warning("the account %s cannot be removed yet: %s", self.bare, fault.message)
+                await asyncio.sleep(5)
+        await self.agent.forget(self)

@@ -1,0 +1,341 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The only file that knows slixmpp, from 1.8 (Debian 12) to 1.17.
+
+A Session is one login, used once. It carries plain xml.etree elements, and no plugin of slixmpp beyond those that log in:
+what the agent says is small enough to be said in elements.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import functools
+import hashlib
+import inspect
+import logging
+import os
+import socket
+import ssl
+import typing as t
+from xml.etree import ElementTree as ET
+
+import slixmpp
+from archipel_protocol import errors, jids, payloads
+from archipel_protocol import namespaces as ns
+from slixmpp.exceptions import IqError, IqTimeout
+from slixmpp.util.sasl import mechanisms
+from slixmpp.xmlstream.handler import Callback
+from slixmpp.xmlstream.matcher.base import MatcherBase
+
+log = logging.getLogger(__name__)
+
+# Seconds for one login, and for a server's answer where nothing else is said.
+LOGIN_TIMEOUT = 30.0
+REPLY_TIMEOUT = 30.0
+# Without channel binding: Python offers none for TLS 1.3 (RFC 9266). PLAIN would show the password to the server.
+MECHANISMS = {"SCRAM-SHA-512", "SCRAM-SHA-256", "SCRAM-SHA-1"}
+
+
+class NotAuthorized(errors.ArchipelError):
+    """The server refuses the password, or there is no such account; it doesn't say which."""
+
+
+class Unreachable(errors.ArchipelError):
+    """Nobody answers: no server, or nobody online at that address."""
+
+
+class Conflict(errors.ArchipelError):
+    """The account to be registered exists."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Server:
+    """Where to log in, and whom to trust."""
+
+    domain: str
+    host: str
+    port: int
+    tls: ssl.SSLContext
+
+
+class Owner(t.Protocol):
+    """Whose login a Session is."""
+
+    def on_iq(self, session: Session, kind: str, sender: str, iq_id: str, payload: ET.Element | None) -> None:
+        """A request, kind "get" or "set"; to be answered by Session.reply or Session.refuse."""
+
+    def on_subscription(self, session: Session, kind: str, sender: str) -> None:
+        """A presence of type "subscribe" or "unsubscribe"."""
+
+
+def tls_context(ca_file: str) -> ssl.SSLContext:
+    """A context that trusts the authorities in ``ca_file`` and no other; one serves all sessions."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_verify_locations(ca_file)
+    return context
+
+
+def _salted_password(self: mechanisms.SCRAM, text: t.Any, salt: bytes, iterations: int) -> bytes:
+    """SCRAM's Hi() (RFC 5802, 2.2) in C: slixmpp's loop of Python costs 10 ms a login."""
+    secret = text if isinstance(text, bytes) else str(text).encode()
+    return hashlib.pbkdf2_hmac(self.hash_name.replace("-", "").lower(), secret, salt, iterations)
+
+
+mechanisms.SCRAM.Hi = _salted_password
+
+
+class _Requests(MatcherBase):
+    """All requests but the roster pushes, which slixmpp answers itself."""
+
+    def match(self, xml: t.Any) -> bool:
+        if xml.name != "iq" or xml["type"] not in ("get", "set"):
+            return False
+        return not any(payloads.split_tag(child.tag)[0] == ns.ROSTER for child in xml.xml)
+
+
+class _Client(slixmpp.ClientXMPP):
+    """slixmpp's client with our trust, and without its ways to go elsewhere."""
+
+    def __init__(self, server: Server, jid: str, password: str) -> None:
+        options: dict[str, t.Any] = {}
+        if _takes_context():
+            options["ssl_context"] = server.tls
+        super().__init__(jid, password, **options)
+        self._server = server
+        self.ssl_context = server.tls
+        self["feature_mechanisms"].use_mechs = set(MECHANISMS)
+        self.auto_authorize = None
+        self.auto_subscribe = False
+        self.whitespace_keepalive = False  # the kernel does it, see _keep_alive
+        # 1.10 and later
+        self.enable_direct_tls = False
+        self.enable_plaintext = False
+
+    def get_ssl_context(self) -> ssl.SSLContext:
+        """Ours; 1.8 would add the system's authorities to it."""
+        return self._server.tls
+
+    def _handle_stream_error(self, error: t.Any) -> None:
+        """No redirection: see-other-host may come before TLS, from anybody."""
+        self.event("stream_error", error)
+
+    def start(self) -> None:
+        """Begins to connect."""
+        if "address" in inspect.signature(slixmpp.ClientXMPP.connect).parameters:
+            self.connect((self._server.host, self._server.port))
+        else:
+            self.connect(self._server.host, self._server.port)
+        # The certificate must be the domain's (RFC 6120, 13.7.2), 1.8 would take the host's.
+        self.default_domain = self._server.domain
+
+
+@functools.lru_cache(maxsize=None)
+def _takes_context() -> bool:
+    """Whether slixmpp takes a TLS context. Else its constructor reads the system's authorities for each session:
+    40 ms and 1 MiB, for a context that is thrown away; so let it find none."""
+    if "ssl_context" in inspect.signature(slixmpp.xmlstream.XMLStream.__init__).parameters:
+        return True
+    os.environ["SSL_CERT_FILE"] = os.environ["SSL_CERT_DIR"] = os.devnull
+    return False
+
+
+class Session:
+    """One login of one account, from login() to its end."""
+
+    def __init__(self, server: Server, jid: str, owner: Owner) -> None:
+        self.jid = jid
+        self._server = server
+        self._owner = owner
+        self._client: _Client | None = None
+        loop = asyncio.get_running_loop()
+        self._ready: asyncio.Future[None] = loop.create_future()
+        self._ended: asyncio.Future[str] = loop.create_future()
+
+    async def login(self, password: str) -> None:
+        """Logs in; raises NotAuthorized or Unreachable. To be called once."""
+        client = self._client = _Client(self._server, self.jid, password)
+        for event, callback in (
+            ("session_start", self._on_start),
+            ("failed_all_auth", self._on_refused),
+            ("connection_failed", self._on_failed),
+            ("ssl_invalid_chain", self._on_certificate),
+            ("stream_error", self._on_stream_error),
+            ("disconnected", self._on_disconnected),
+            ("presence_subscribe", functools.partial(self._on_subscription, "subscribe")),
+            ("presence_unsubscribe", functools.partial(self._on_subscription, "unsubscribe")),
+        ):
+            client.add_event_handler(event, callback)
+        client.register_handler(Callback("requests", _Requests(None), self._on_request))
+        client.start()
+        try:
+            await asyncio.wait_for(asyncio.shield(self._ready), LOGIN_TIMEOUT)
+        except asyncio.TimeoutError:
+            self.close()
+            message = "%s:%d does not finish the login within %d s" % (self._server.host, self._server.port, LOGIN_TIMEOUT)
+            raise Unreachable(message) from None
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def connected(self) -> bool:
+        """Whether it is logged in."""
+        return self._ready.done() and not self._ready.cancelled() and not self._ended.done()
+
+    async def ended(self) -> str:
+        """Waits for the end of the session and returns why."""
+        return await asyncio.shield(self._ended)
+
+    def close(self, reason: str = "closed") -> None:
+        """Ends the session at once."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.cancel_connection_attempt()
+            if client.transport is not None:
+                client.send_raw("</stream:stream>")
+            client.abort()
+            # slixmpp leaves its sender running for a later connect(); there is none.
+            if client._run_out_filters is not None:
+                client._run_out_filters.cancel()
+        self._end(reason)
+
+    def reply(self, receiver: str, iq_id: str, payload: ET.Element | None) -> None:
+        """Answers a request."""
+        self._send_iq("result", receiver, iq_id, [] if payload is None else [payload])
+
+    def refuse(self, receiver: str, iq_id: str, children: t.Iterable[ET.Element]) -> None:
+        """Answers a request with an error; ``children`` hold the <error/>."""
+        self._send_iq("error", receiver, iq_id, children)
+
+    def presence(self, show: str = "", status: str = "", to: str | None = None, kind: str | None = None) -> None:
+        """Sends a presence; ``show`` "" is plain available."""
+        if not self.connected or self._client is None:
+            return
+        self._client.make_presence(pshow=show or None, pstatus=status or None, pto=to, ptype=kind).send()
+
+    async def request(
+        self, to: str, payload: ET.Element, kind: str = "set", timeout: float = REPLY_TIMEOUT
+    ) -> ET.Element | None:
+        """The payload of the answer to a request; raises the ArchipelError that it tells of, or Unreachable."""
+        if not self.connected or self._client is None:
+            raise Unreachable("%s is not connected to the XMPP server" % jids.bare(self.jid))
+        iq = self._client.make_iq(ito=to, itype=kind)
+        iq.xml.append(payload)
+        try:
+            result = await iq.send(timeout=timeout)
+        except IqTimeout:
+            raise Unreachable("%s does not answer within %g s" % (to, timeout)) from None
+        except IqError as exc:
+            raise _fault(exc.iq, to) from None
+        return next(iter(result.xml), None)
+
+    async def register(self, account: str, password: str) -> None:
+        """Creates another account of the domain (XEP-0077, 3.1.2); raises Conflict where it exists."""
+        await self._register_query({"username": account, "password": password})
+
+    async def change_password(self, password: str) -> None:
+        """Sets the password of this account (XEP-0077, 3.3)."""
+        await self._register_query({"username": jids.node(self.jid), "password": password})
+
+    async def remove_account(self) -> None:
+        """Removes this account (XEP-0077, 3.2); the server may end the session instead of answering."""
+        removal = asyncio.ensure_future(self._register_query({"remove": ""}))
+        try:
+            await asyncio.wait({removal, asyncio.ensure_future(self.ended())}, return_when=asyncio.FIRST_COMPLETED)
+            if removal.done():
+                removal.result()
+        finally:
+            removal.cancel()
+
+    async def _register_query(self, fields: t.Mapping[str, str]) -> None:
+        query = ET.Element("{%s}query" % ns.REGISTER)
+        for name, value in fields.items():
+            ET.SubElement(query, "{%s}%s" % (ns.REGISTER, name)).text = value or None
+        await self.request(self._server.domain, query)
+
+    def _send_iq(self, kind: str, receiver: str, iq_id: str, children: t.Iterable[ET.Element]) -> None:
+        if not self.connected or self._client is None:
+            log.info("the answer to %s is lost, the session has ended", receiver)
+            return
+        iq = self._client.make_iq(id=iq_id, ito=receiver, itype=kind)
+        iq.xml.extend(children)
+        iq.send()
+
+    def _keep_alive(self) -> None:
+        """Has the kernel find out that the server is gone: no traffic and no timer of ours for a quiet session."""
+        transport = self._client.transport if self._client is not None else None
+        raw = transport.get_extra_info("socket") if transport is not None else None
+        if raw is None:
+            return
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 60000)  # milliseconds
+
+    def _on_start(self, event: object) -> None:
+        bound = str(self._client.boundjid) if self._client is not None else ""
+        if bound != self.jid:
+            self._fail(Unreachable("the server bound %s instead of %s" % (bound, self.jid)))
+        elif not self._ready.done():
+            self._keep_alive()
+            self._ready.set_result(None)
+
+    def _on_refused(self, event: object) -> None:
+        self._fail(NotAuthorized("the XMPP server refuses the password of %s" % jids.bare(self.jid)))
+
+    def _on_failed(self, reason: object) -> None:
+        self._fail(Unreachable("%s:%d: %s" % (self._server.host, self._server.port, reason)))
+
+    def _on_certificate(self, reason: object) -> None:
+        text = "the certificate of %s:%d is not valid for %s: %s"
+        self._fail(Unreachable(text % (self._server.host, self._server.port, self._server.domain, reason)))
+
+    def _on_stream_error(self, error: t.Any) -> None:
+        reason = "the XMPP server ended the session: %s %s" % (error["condition"], error["text"] or "")
+        self._end(reason.strip())
+        self._fail(Unreachable(reason.strip()))
+
+    def _on_disconnected(self, reason: object) -> None:
+        text = "the connection to %s:%d ended: %s" % (self._server.host, self._server.port, reason or "by the server")
+        self._fail(Unreachable(text))
+        self._end(text)
+
+    def _fail(self, fault: errors.ArchipelError) -> None:
+        if not self._ready.done():
+            self._ready.set_exception(fault)
+
+    def _end(self, reason: str) -> None:
+        if not self._ended.done():
+            self._ended.set_result(reason)
+        self._fail(Unreachable(reason))
+
+    def _on_request(self, iq: t.Any) -> None:
+        payload = next(iter(iq.xml), None)
+        self._owner.on_iq(self, iq["type"], str(iq["from"]), iq["id"], payload)
+
+    def _on_subscription(self, kind: str, presence: t.Any) -> None:
+        self._owner.on_subscription(self, kind, str(presence["from"]))
+
+
+def _fault(iq: t.Any, to: str) -> errors.ArchipelError:
+    """The error of an answer: Archipel's form, or XMPP's (RFC 6120, 8.3)."""
+    element = next((child for child in iq.xml if payloads.split_tag(child.tag)[1] == "error"), None)
+    if element is None:
+        return errors.ArchipelError("%s answers with an error that says nothing" % to)
+    told = payloads.parse_error(element)
+    if told is not None:
+        return told
+    condition, text = "undefined-condition", ""
+    for child in element:
+        name = payloads.split_tag(child.tag)[1]
+        if name == "text":
+            text = child.text or ""
+        else:
+            condition = name
+    message = "%s answers %s%s" % (to, condition, ": %s" % text if text else "")
+    kinds = {"service-unavailable": Unreachable, "recipient-unavailable": Unreachable, "conflict": Conflict}
+    return kinds.get(condition, errors.ArchipelError)(message)
