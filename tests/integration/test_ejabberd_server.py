@@ -1,0 +1,152 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the XMPP server offers, to whom, and on which addresses."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import socket
+import ssl
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+from xmpp_stream import CLIENT, Refused
+
+ROSTER = "<query xmlns='jabber:iq:roster'/>"
+VERSION = "<query xmlns='jabber:iq:version'/>"
+
+
+def test_clients_get_starttls_and_scram_only(platform):
+    with platform.stream() as stream:
+        assert stream.offers_starttls_only
+        assert {name.partition("-")[0] for name in stream.mechanisms()} == {"SCRAM"}
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion")  # naming the old version is the point
+@pytest.mark.parametrize("version, accepted", [("TLSv1_1", False), ("TLSv1_2", True), ("TLSv1_3", True)])
+def test_tls_below_1_2_is_refused(platform, version, accepted):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(platform.ca_file)
+    context.set_ciphers("DEFAULT:@SECLEVEL=0")  # this side would offer it
+    context.minimum_version = context.maximum_version = ssl.TLSVersion[version]
+    with socket.create_connection((platform.address(platform.xmpp), 5443), 10) as plain:
+        try:
+            context.wrap_socket(plain, server_hostname=platform.domain).close()
+        except ssl.SSLError as error:
+            assert not accepted and "ALERT_PROTOCOL_VERSION" in str(error)  # the server's word
+        else:
+            assert accepted
+
+
+def test_a_certificate_of_another_authority_is_refused(platform):
+    with socket.create_connection((platform.address(platform.xmpp), 5443), 10) as plain:
+        with pytest.raises(ssl.SSLCertVerificationError):
+            ssl.create_default_context().wrap_socket(plain, server_hostname=platform.domain)
+
+
+def test_ports_are_bound_where_they_are_meant_to_be(platform):
+    listening = platform.run(platform.xmpp, "ss -Hltn").splitlines()
+    addresses = [re.fullmatch(r"(.*):(\d+)", line.split()[3]).groups() for line in listening]
+    world = {int(port) for address, port in addresses if address.strip("[]") not in ("127.0.0.1", "::1")}
+    assert world - {22} == {5222, 5443}
+    assert {4369, 4560, 5280} <= {int(port) for address, port in addresses if address == "127.0.0.1"}
+
+
+def test_automation_sees_the_hypervisors_and_their_presence(platform):
+    with platform.stream() as hypervisor, platform.stream() as automation:
+        hypervisor.login("hv1", platform.password("hv1"), "probe").write("<presence/>")
+        automation.login("automation", platform.password("automation"))
+        roster = automation.ask("get", ROSTER)
+        groups = {
+            item.get("jid"): (item.get("subscription"), [group.text for group in item])
+            for item in roster.iter("{jabber:iq:roster}item")
+        }
+        assert groups == {"%s@%s" % (name, platform.domain): ("both", ["hypervisors"]) for name in ("hv1", "hv2")}
+        automation.write("<presence/>")
+        sender = "hv1@%s/probe" % platform.domain
+        while True:
+            stanza = automation.read()
+            if stanza.tag == CLIENT + "presence" and stanza.get("from") == sender:
+                break
+
+
+def test_requests_pass_between_automation_and_a_hypervisor(platform):
+    with platform.stream() as hypervisor, platform.stream() as automation:
+        hypervisor.login("hv1", platform.password("hv1"), "probe")
+        automation.login("automation", platform.password("automation"), "probe")
+        for here, there, target in ((automation, hypervisor, "hv1"), (hypervisor, automation, "automation")):
+            here.write("<iq type='get' id='x' to='%s@%s/probe'>%s</iq>" % (target, platform.domain, VERSION))
+            request = there.read()
+            assert request.get("id") == "x"
+            there.write("<iq type='result' id='x' to='%s'/>" % request.get("from"))
+            assert here.read().get("type") == "result"
+
+
+def test_a_request_to_an_offline_hypervisor_is_answered_at_once(platform):
+    with platform.stream() as stream:
+        stream.login("automation", platform.password("automation"))
+        started = time.monotonic()
+        with pytest.raises(Refused, match="service-unavailable"):
+            stream.ask("get", VERSION, "hv2@%s/nowhere" % platform.domain)
+        assert time.monotonic() - started < 1
+
+
+def test_many_sessions_of_automation_do_not_end_each_other(platform):
+    password, streams = platform.password("automation"), []
+    try:
+        for number in range(20):
+            streams.append(platform.stream().login("automation", password, "task%d" % number))
+        for stream in streams:
+            stream.ask("get", VERSION, platform.domain)
+    finally:
+        for stream in streams:
+            stream.__exit__()
+
+
+def api(platform, command: str, user: str | None, arguments: dict) -> int:
+    """The HTTP status of an API call by an account, or by nobody."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False  # the address is asked, the certificate is the domain's
+    context.load_verify_locations(platform.ca_file)
+    url = "https://%s:5443/api/%s" % (platform.address(platform.xmpp), command)
+    request = urllib.request.Request(url, json.dumps(arguments).encode(), {"Content-Type": "application/json"})
+    if user:
+        login = "%s@%s:%s" % (user, platform.domain, platform.password(user))
+        request.add_header("Authorization", "Basic " + base64.b64encode(login.encode()).decode())
+    try:
+        with urllib.request.urlopen(request, timeout=10, context=context) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+@pytest.mark.parametrize("user, status", [("admin", 200), ("automation", 403), ("hv1", 403), (None, 403)])
+def test_only_administrators_call_the_api(platform, user, status):
+    assert api(platform, "registered_users", user, {"host": platform.domain}) == status
+
+
+def test_nobody_stops_the_server_through_the_api(platform):
+    assert api(platform, "stop", "admin", {}) in (403, 404)
+
+
+CALL = """
+import sys, xmlrpc.client
+user, domain = sys.argv[1:3]
+login = [{"user": user, "server": domain, "password": sys.stdin.read().strip(), "admin": True}] if user else []
+try:
+    print("ok", xmlrpc.client.ServerProxy("http://127.0.0.1:4560").registered_users(*login, {"host": domain}))
+except xmlrpc.client.Fault as fault:
+    print("fault", fault.faultCode)
+"""
+
+
+@pytest.mark.parametrize("user, answer", [("admin", "ok"), ("automation", "fault"), ("hv1", "fault"), ("", "fault")])
+def test_only_administrators_call_xml_rpc_even_on_the_server_itself(platform, user, answer):
+    source = "/etc/archipel/secrets/" + user if user else "/dev/null"
+    command = "python3 -c %s '%s' %s < %s" % ("'" + CALL.replace("'", "'\\''") + "'", user, platform.domain, source)
+    assert platform.run(platform.xmpp, command).split()[0] == answer

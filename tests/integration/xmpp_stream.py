@@ -1,0 +1,140 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A bare XMPP stream on the standard library, for probes that no XMPP library would send.
+
+Sources: RFC 6120 (streams, STARTTLS, SASL, binding), RFC 5802 (SCRAM), XEP-0077.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import itertools
+import re
+import secrets
+import socket
+import ssl
+from xml.etree import ElementTree as ET
+from xml.sax.saxutils import quoteattr
+
+STREAM = "{http://etherx.jabber.org/streams}"
+TLS = "urn:ietf:params:xml:ns:xmpp-tls"
+SASL = "urn:ietf:params:xml:ns:xmpp-sasl"
+STANZAS = "{urn:ietf:params:xml:ns:xmpp-stanzas}"
+CLIENT = "{jabber:client}"
+
+
+class Refused(Exception):
+    """The server said no: SASL failed, or a stanza came back with this error condition."""
+
+
+class Stream:
+    """One connection with STARTTLS done. Without login() it is a stream that nobody has authenticated."""
+
+    def __init__(self, address: tuple[str, int], domain: str, ca_file: str, timeout: float = 10) -> None:
+        self.domain = domain
+        self._ids = itertools.count(1)
+        self._socket: socket.socket = socket.create_connection(address, timeout)
+        features = self._open()
+        self.offers_starttls_only = [child.tag for child in features] == ["{%s}starttls" % TLS]
+        self._write("<starttls xmlns='%s'/>" % TLS)
+        self.read()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(ca_file)
+        self._socket = context.wrap_socket(self._socket, server_hostname=domain)
+        self.features = self._open()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._socket.close()
+
+    def mechanisms(self) -> set[str | None]:
+        return {mechanism.text for mechanism in self.features.iter("{%s}mechanism" % SASL)}
+
+    def login(self, user: str, password: str, resource: str = "probe") -> Stream:
+        """SCRAM-SHA-1 and a bound resource. Raises Refused."""
+        first = "n=%s,r=%s" % (user, secrets.token_hex(12))
+        challenge = self._sasl("<auth xmlns='%s' mechanism='SCRAM-SHA-1'>%s</auth>" % (SASL, _encode("n,," + first)))
+        values = dict(part.split("=", 1) for part in challenge.split(","))
+        final = "c=biws,r=%s" % values["r"]
+        salted = hashlib.pbkdf2_hmac("sha1", password.encode(), base64.b64decode(values["s"]), int(values["i"]))
+        key = hmac.digest(salted, b"Client Key", "sha1")
+        message = ",".join((first, challenge, final)).encode()
+        signature = hmac.digest(hashlib.sha1(key).digest(), message, "sha1")
+        proof = base64.b64encode(bytes(a ^ b for a, b in zip(key, signature))).decode()
+        self._sasl("<response xmlns='%s'>%s</response>" % (SASL, _encode("%s,p=%s" % (final, proof))))
+        self._open()
+        bind = "<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>%s</resource></bind>" % resource
+        self.ask("set", bind)
+        return self
+
+    def ask(self, kind: str, payload: str, to: str | None = None) -> ET.Element:
+        """Sends an <iq/> and returns its answer. Raises Refused with the error's condition."""
+        number = "p%d" % next(self._ids)
+        target = " to=%s" % quoteattr(to) if to else ""
+        self._write("<iq type='%s' id='%s'%s>%s</iq>" % (kind, number, target, payload))
+        while True:
+            stanza = self.read()
+            if stanza.tag == CLIENT + "iq" and stanza.get("id") == number:
+                break
+        if stanza.get("type") == "error":
+            raise Refused(_condition(stanza))
+        return stanza
+
+    def register(self, user: str, password: str) -> ET.Element:
+        """XEP-0077: a new account, or a new password for the stream's own."""
+        payload = "<username>%s</username><password>%s</password>" % (user, password)
+        return self.ask("set", "<query xmlns='jabber:iq:register'>%s</query>" % payload, self.domain)
+
+    def write(self, text: str) -> None:
+        self._write(text)
+
+    def read(self) -> ET.Element:
+        """The next child of the stream. Raises ConnectionError at its end, TimeoutError."""
+        while not self._children:
+            data = self._socket.recv(65536)
+            if not data:
+                raise ConnectionError("the stream ended")
+            self._feed(data)
+        return self._children.pop(0)
+
+    def _open(self) -> ET.Element:
+        self._parser = ET.XMLPullParser(("start", "end"))
+        self._depth = 0
+        self._children: list[ET.Element] = []
+        self._write(
+            "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'"
+            " version='1.0' to='%s'>" % self.domain
+        )
+        return self.read()
+
+    def _feed(self, data: bytes) -> None:
+        self._parser.feed(data)
+        for event, element in self._parser.read_events():
+            self._depth += 1 if event == "start" else -1
+            if event == "end" and self._depth == 1:
+                self._children.append(element)
+
+    def _sasl(self, text: str) -> str:
+        self._write(text)
+        answer = self.read()
+        if answer.tag == "{%s}failure" % SASL:
+            raise Refused(re.sub("{.*}", "", answer[0].tag))
+        return base64.b64decode(answer.text or "").decode()
+
+    def _write(self, text: str) -> None:
+        self._socket.sendall(text.encode())
+
+
+def _encode(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def _condition(stanza: ET.Element) -> str:
+    error = stanza.find(CLIENT + "error")
+    conditions = [] if error is None else [child.tag for child in error if child.tag.startswith(STANZAS)]
+    return conditions[0].removeprefix(STANZAS) if conditions else "undefined-condition"
