@@ -8,13 +8,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import subprocess
 import sys
 
 from . import guest, image, machine, network
 from .host import Host
 from .process import LabError, locked, run, say, wait_until
-from .topology import HOSTS, Lab
+from .topology import DOMAIN, HOSTS, Lab
 
 
 def up(lab: Lab, args: argparse.Namespace) -> None:
@@ -106,16 +107,49 @@ def shell(lab: Lab, args: argparse.Namespace) -> None:
     raise SystemExit(subprocess.call(_ssh(lab, args.host, *args.command)))
 
 
+def env(lab: Lab, args: argparse.Namespace) -> None:
+    """Shell exports with which the modules reach the platform on the lab, as its automation account."""
+    ca_file = lab.state / "ca.pem"
+    ca_file.write_text(_read(lab, "xmpp", "/etc/archipel/ca/ca.pem"))
+    exports = {
+        "ARCHIPEL_JID": f"automation@{DOMAIN}",
+        "ARCHIPEL_PASSWORD": _read(lab, "xmpp", "/etc/archipel/secrets/automation").strip(),
+        "ARCHIPEL_SERVER": lab.address("xmpp"),
+        "ARCHIPEL_CA_FILE": ca_file,
+        "ARCHIPEL_LAB_SCENARIO": lab.scenario,
+    }
+    for name, value in exports.items():
+        print(f"export {name}={shlex.quote(str(value))}")
+
+
+def _read(lab: Lab, host: str, path: str) -> str:
+    if not Host(lab, host).answers():
+        raise LabError(f"scenario {lab.scenario} is not up: `make lab-up` first")
+    try:
+        return run(_ssh(lab, host, "cat", path))
+    except LabError as error:
+        raise LabError(f"{host} has no {path}: `make lab-up` installs the platform") from error
+
+
+def console(lab: Lab, args: argparse.Namespace) -> None:
+    """The next heartbeats of a guest, read from its serial console."""
+    script = f'timeout 30 grep -m {args.count} ^heartbeat "$(virsh ttyconsole {shlex.quote(args.domain)})"'
+    raise SystemExit(subprocess.call(_ssh(lab, args.host, script)))
+
+
 def parser() -> argparse.ArgumentParser:
     main = argparse.ArgumentParser(prog="lab", description="A lab of real hosts: xmpp, hv1, hv2.")
     main.add_argument("--scenario", default=os.environ.get("ARCHIPEL_LAB_SCENARIO") or "default")
     main.add_argument("--release", choices=["bookworm", "trixie"], help="Debian release of the hosts (bookworm)")
     commands = main.add_subparsers(required=True, metavar="COMMAND")
-    for function in (up, down, status, inventory, start, stop, shell):
+    for function in (up, down, status, inventory, start, stop, shell, env, console):
         command = commands.add_parser(function.__name__, help=function.__doc__)
         command.set_defaults(function=function)
-        if function in (start, stop, shell):
+        if function in (start, stop, shell, console):
             command.add_argument("host", choices=HOSTS)
+        if function is console:
+            command.add_argument("domain")
+            command.add_argument("--count", type=int, default=1)
         if function is shell:
             command.add_argument("command", nargs=argparse.REMAINDER)
     return main
