@@ -56,7 +56,7 @@ class Platform:
         """A stream that the server sees come from that host's address."""
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        forward = "-L127.0.0.1:%d:%s:5222" % (port, self.address(self.xmpp))
+        forward = f"-L127.0.0.1:{port}:{self.address(self.xmpp)}:5222"
         tunnel = subprocess.Popen([*self._ssh(host), "-oControlPath=none", "-oExitOnForwardFailure=yes", forward, "-N"])
         try:
             _wait_for(port)

@@ -38,8 +38,8 @@ class Stream:
         self._ids = itertools.count(1)
         self._socket: socket.socket = socket.create_connection(address, timeout)
         features = self._open()
-        self.offers_starttls_only = [child.tag for child in features] == ["{%s}starttls" % TLS]
-        self._write("<starttls xmlns='%s'/>" % TLS)
+        self.offers_starttls_only = [child.tag for child in features] == [f"{{{TLS}}}starttls"]
+        self._write(f"<starttls xmlns='{TLS}'/>")
         self.read()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(ca_file)
@@ -53,30 +53,32 @@ class Stream:
         self._socket.close()
 
     def mechanisms(self) -> set[str | None]:
-        return {mechanism.text for mechanism in self.features.iter("{%s}mechanism" % SASL)}
+        return {mechanism.text for mechanism in self.features.iter(f"{{{SASL}}}mechanism")}
 
     def login(self, user: str, password: str, resource: str = "probe") -> Stream:
         """SCRAM-SHA-1 and a bound resource. Raises Refused."""
-        first = "n=%s,r=%s" % (user, secrets.token_hex(12))
-        challenge = self._sasl("<auth xmlns='%s' mechanism='SCRAM-SHA-1'>%s</auth>" % (SASL, _encode("n,," + first)))
+        first = f"n={user},r={secrets.token_hex(12)}"
+        challenge = self._sasl(
+            "<auth xmlns='{}' mechanism='SCRAM-SHA-1'>{}</auth>".format(SASL, _encode("n,," + first))
+        )
         values = dict(part.split("=", 1) for part in challenge.split(","))
-        final = "c=biws,r=%s" % values["r"]
+        final = "c=biws,r={}".format(values["r"])
         salted = hashlib.pbkdf2_hmac("sha1", password.encode(), base64.b64decode(values["s"]), int(values["i"]))
         key = hmac.digest(salted, b"Client Key", "sha1")
         message = ",".join((first, challenge, final)).encode()
         signature = hmac.digest(hashlib.sha1(key).digest(), message, "sha1")
         proof = base64.b64encode(bytes(a ^ b for a, b in zip(key, signature))).decode()
-        self._sasl("<response xmlns='%s'>%s</response>" % (SASL, _encode("%s,p=%s" % (final, proof))))
+        self._sasl("<response xmlns='{}'>{}</response>".format(SASL, _encode(f"{final},p={proof}")))
         self._open()
-        bind = "<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>%s</resource></bind>" % resource
+        bind = f"<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>{resource}</resource></bind>"
         self.ask("set", bind)
         return self
 
     def ask(self, kind: str, payload: str, to: str | None = None) -> ET.Element:
         """Sends an <iq/> and returns its answer. Raises Refused with the error's condition."""
-        number = "p%d" % next(self._ids)
-        target = " to=%s" % quoteattr(to) if to else ""
-        self._write("<iq type='%s' id='%s'%s>%s</iq>" % (kind, number, target, payload))
+        number = f"p{next(self._ids)}"
+        target = f" to={quoteattr(to)}" if to else ""
+        self._write(f"<iq type='{kind}' id='{number}'{target}>{payload}</iq>")
         while True:
             stanza = self.read()
             if stanza.tag == CLIENT + "iq" and stanza.get("id") == number:
@@ -87,8 +89,8 @@ class Stream:
 
     def register(self, user: str, password: str) -> ET.Element:
         """XEP-0077: a new account, or a new password for the stream's own."""
-        payload = "<username>%s</username><password>%s</password>" % (user, password)
-        return self.ask("set", "<query xmlns='jabber:iq:register'>%s</query>" % payload, self.domain)
+        payload = f"<username>{user}</username><password>{password}</password>"
+        return self.ask("set", f"<query xmlns='jabber:iq:register'>{payload}</query>", self.domain)
 
     def write(self, text: str) -> None:
         self._write(text)
@@ -108,7 +110,7 @@ class Stream:
         self._children: list[ET.Element] = []
         self._write(
             "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'"
-            " version='1.0' to='%s'>" % self.domain
+            f" version='1.0' to='{self.domain}'>"
         )
         return self.read()
 
@@ -122,7 +124,7 @@ class Stream:
     def _sasl(self, text: str) -> str:
         self._write(text)
         answer = self.read()
-        if answer.tag == "{%s}failure" % SASL:
+        if answer.tag == f"{{{SASL}}}failure":
             raise Refused(re.sub("{.*}", "", answer[0].tag))
         return base64.b64decode(answer.text or "").decode()
 
