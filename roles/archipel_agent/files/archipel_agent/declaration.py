@@ -1,0 +1,226 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""``archipel:declaration``: what is there, what a declaration would change, and its change.
+
+plan and apply make the same plan with the same function; only apply then takes its steps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import typing as t
+
+from archipel_protocol import declaration as wire, jids, namespaces as ns, permissions as names, states
+from archipel_protocol.declaration import Facts, Result
+from archipel_protocol.errors import CODE_DECLARATION, ArchipelError
+
+from . import describe, domain_xml, domains, host_access, plan, prediction, volumes, wanted
+from .dispatch import Request, handler
+from .domain_xml import Element
+from .domains import Machine
+from .execution import Execution
+from .wanted import Desired
+
+log = logging.getLogger(__name__)
+
+# Machines of one request that are worked on at the same time; more would only queue before libvirt's workers.
+_AT_ONCE = 8
+_UNMANAGED = ", which is not managed here; archipel_import brings it under management"
+
+
+@handler(ns.DECLARATION, wire.INVENTORY, "declaration_inventory", on="hypervisor", code=CODE_DECLARATION)
+async def inventory(entity: t.Any, request: Request) -> str:
+    """All domains, or those asked for, managed or not."""
+    agent, selection = entity.agent, wanted.selection(wire.decode(request.text))
+    machines = await agent.libvirt.call(domains.survey, lambda uuid, name: selection.details)
+    chosen = sorted((machine for machine in machines if machine in selection), key=lambda machine: machine.name)
+    return wire.encode({"hypervisor": agent.node, "vms": [facts(agent, machine) for machine in chosen]})
+
+
+@handler(ns.DECLARATION, wire.PLAN, "declaration_plan", on="hypervisor", code=CODE_DECLARATION)
+async def plan_machines(entity: t.Any, request: Request) -> str:
+    """What apply would do to each machine."""
+    return await _answer(entity.agent, request, _planned)
+
+
+@handler(ns.DECLARATION, wire.APPLY, "declaration_apply", on="hypervisor", code=CODE_DECLARATION)
+async def apply_machines(entity: t.Any, request: Request) -> str:
+    """Make each machine what it is declared to be; answers when that is reached or has failed."""
+    return await _answer(entity.agent, request, _applied)
+
+
+def facts(agent: t.Any, machine: Machine) -> Facts:
+    """What is told of a machine; its definition only where it was read."""
+    known = Facts(
+        name=machine.name,
+        uuid=machine.uuid,
+        jid=jids.vm_jid(machine.uuid, agent.domain, agent.node),
+        hypervisor=agent.node,
+        state=states.NAMES.get(machine.state, states.NAMES[states.NOSTATE]),
+        managed=agent.is_managed(machine.uuid),
+        persistent=machine.persistent,
+        autostart=machine.autostart,
+        memory=machine.memory,
+        vcpus=machine.vcpus,
+    )
+    if machine.xml:
+        known["definition"] = describe.definition(domain_xml.parse_domain(machine.xml))
+    return known
+
+
+class _Snapshot(t.NamedTuple):
+    """What libvirt has at one moment."""
+
+    machines: dict[str, Machine]
+    owners: dict[str, str]  # UUID by name
+
+
+_Work = t.Callable[[t.Any, Request, Desired, _Snapshot], t.Awaitable[Result]]
+
+
+async def _answer(agent: t.Any, request: Request, work: _Work) -> str:
+    desired, with_facts = wanted.machines(wire.decode(request.text))
+    snapshot = await _survey(agent, {one.uuid for one in desired})
+    turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def result(one: Desired) -> Result:
+        async with turns:
+            try:
+                found = await work(agent, request, one, snapshot)
+            except ArchipelError as exc:
+                found = Result(uuid=one.uuid, error=exc.message, code=exc.code)
+            except Exception:
+                log.exception("the declaration of %s (%s) failed", one.name, one.uuid)
+                message = "the declaration failed inside the agent; its log has more"
+                found = Result(uuid=one.uuid, error=message, code=CODE_DECLARATION)
+            return found
+
+    results = await asyncio.gather(*(result(one) for one in desired))
+    if with_facts:
+        snapshot = await _survey(agent, set())
+        for one in results:
+            machine = snapshot.machines.get(one["uuid"])
+            one["vm"] = None if machine is None else facts(agent, machine)
+    return wire.encode({"results": results})
+
+
+async def _survey(agent: t.Any, uuids: set[str]) -> _Snapshot:
+    machines = await agent.libvirt.call(domains.survey, lambda uuid, name: uuid in uuids)
+    return _Snapshot({one.uuid: one for one in machines}, {one.name: one.uuid for one in machines})
+
+
+async def _planned(agent: t.Any, request: Request, desired: Desired, snapshot: _Snapshot) -> Result:
+    made = await _plan(agent, request, desired, snapshot)
+    return _result(desired, made, made.actions)
+
+
+async def _applied(agent: t.Any, request: Request, desired: Desired, snapshot: _Snapshot) -> Result:
+    if not (await _plan(agent, request, desired, snapshot)).changed:
+        return Result(uuid=desired.uuid)
+    async with agent.lock(desired.uuid):
+        # Whoever held the lock before may have changed anything.
+        snapshot = await _survey(agent, {desired.uuid})
+        made = await _plan(agent, request, desired, snapshot)
+        machine = snapshot.machines.get(desired.uuid)
+        execution = Execution(agent, desired, None if machine is None else machine.xml)
+        try:
+            await execution.run(made)
+        except ArchipelError as exc:
+            log.warning("%s (%s): %s", desired.name, desired.uuid, exc.message)
+            failed = _result(desired, made, execution.done)
+            failed.update(changed=bool(execution.done), error=exc.message, code=exc.code)
+            return failed
+    log.info("%s (%s): %s", desired.name, desired.uuid, ", ".join(execution.done) or "unchanged")
+    return _result(desired, made, execution.done)
+
+
+def _result(desired: Desired, made: plan.Plan, actions: list[str]) -> Result:
+    if not made.changed:
+        return Result(uuid=desired.uuid)
+    found = Result(uuid=desired.uuid, changed=True, actions=actions, before=made.before, after=made.after)
+    if made.restart_required:
+        found["restart_required"] = made.restart_required
+    return found
+
+
+async def _plan(agent: t.Any, request: Request, desired: Desired, snapshot: _Snapshot) -> plan.Plan:
+    """The plan for one machine; the one function behind plan and apply."""
+    machine = snapshot.machines.get(desired.uuid)
+    _check_identity(agent, desired, snapshot)
+    existing = None
+    if machine is not None:
+        definition = domain_xml.parse_domain(machine.xml, "the definition")
+        existing = plan.Existing(machine.name, machine.state, machine.persistent, machine.autostart, definition)
+    if desired.state == "absent":
+        return plan.removal(existing, desired, agent.is_managed(desired.uuid))
+    stated = domain_xml.parse_domain(desired.domain, "domain")
+    to_make = await _resolve_volumes(agent, desired, stated, existing)
+    predicted = await _predict(agent, desired, stated, existing)
+    if predicted is not None and not request.permits(names.HOST_ACCESS):
+        await _check_host_access(agent, request, predicted.definition)
+    return plan.change(existing, desired, predicted, to_make)
+
+
+def _check_identity(agent: t.Any, desired: Desired, snapshot: _Snapshot) -> None:
+    owner = snapshot.owners.get(desired.name, desired.uuid)
+    if owner != desired.uuid:
+        hint = "" if agent.is_managed(owner) else _UNMANAGED
+        raise ArchipelError(f"the name '{desired.name}' is used by the domain {owner}{hint}", CODE_DECLARATION)
+    machine = snapshot.machines.get(desired.uuid)
+    if machine is not None and not agent.is_managed(desired.uuid):
+        raise ArchipelError(
+            f"the name '{machine.name}' is used by the domain {machine.uuid}{_UNMANAGED}", CODE_DECLARATION
+        )
+
+
+async def _resolve_volumes(
+    agent: t.Any, desired: Desired, stated: Element, existing: plan.Existing | None
+) -> list[wire.Volume]:
+    """Have disks name files; the volumes that are to be made."""
+    definition = None if existing is None else existing.definition
+    references, paths = volumes.needed(stated, definition)
+    references += [(volume["pool"], volume["name"]) for volume in desired.volumes]
+    if not references and not paths:
+        return []
+    found, formats = await agent.libvirt.call(volumes.look_up, dict.fromkeys(references), paths)
+    volumes.resolve(stated, definition, found, formats, desired.volumes)
+    return volumes.missing(desired.volumes, found)
+
+
+async def _predict(
+    agent: t.Any, desired: Desired, stated: Element, existing: plan.Existing | None
+) -> prediction.Prediction | None:
+    normalise = agent.normaliser.normalise
+    if existing is not None:
+        predicted = await prediction.change(existing.definition, desired, stated, normalise)
+        if predicted is None and not existing.persistent:
+            # Running without a definition: it gets the one that it runs with.
+            return prediction.Prediction(existing.definition, False)
+        return predicted
+    defaults = domain_xml.parse_domain(desired.defaults, "defaults") if desired.defaults else None
+    architecture = domain_xml.attribute_of(stated, "os/type", "arch")
+    if defaults is not None:
+        architecture = architecture or domain_xml.attribute_of(defaults, "os/type", "arch")
+    domain_type = await agent.libvirt.call(domains.default_type, architecture or None)
+    return await prediction.creation(desired, stated, defaults, domain_type, normalise)
+
+
+async def _check_host_access(agent: t.Any, request: Request, definition: Element) -> None:
+    kind = definition.find("os/type")
+    emulator = await agent.libvirt.call(
+        domains.emulator,
+        None if kind is None else kind.get("arch"),
+        None if kind is None else kind.get("machine"),
+        definition.get("type"),
+    )
+    reasons = host_access.check(definition, {emulator})
+    if not reasons:
+        reasons = await agent.libvirt.call(volumes.outside, domain_xml.serialise(definition), host_access.ALLOWED_ROOT)
+    if reasons:
+        raise ArchipelError(
+            f"this needs the permission '{names.HOST_ACCESS}', which {jids.bare(request.sender)} lacks: "
+            + "; ".join(reasons),
+            CODE_DECLARATION,
+        )

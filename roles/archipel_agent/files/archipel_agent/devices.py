@@ -1,0 +1,226 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Lay stated devices over existing ones, so that a device nobody named keeps its address."""
+
+from __future__ import annotations
+
+import copy
+import typing as t
+
+from archipel_protocol.errors import MalformedRequest
+
+from . import domain_xml
+from .domain_xml import Element, attribute_of
+from .merge import drop, merge
+
+Key = t.Tuple[str, ...]
+Pairs = t.List[t.Tuple[Element, t.Optional[Element]]]
+
+# libvirt adds these by itself (formatdomain.html#devices).
+IMPLICIT = frozenset(("audio", "console", "controller", "emulator", "input", "memballoon", "video", "watchdog"))
+# Buses that a machine type of another family does not have, or numbers in another way.
+_BUILT_IN_CONTROLLERS = frozenset(("pci", "ide", "sata", "fdc", "usb"))
+_CHARACTER = frozenset(("serial", "parallel", "console", "channel", "redirdev", "smartcard"))
+
+
+def overlay(domain: Element, wanted: Element, exact: frozenset[str], implied: frozenset[Key]) -> None:
+    """Lay the devices of the domain ``wanted`` over those of ``domain``, in place.
+
+    Existing devices of a class in ``exact`` that are not stated are removed, unless libvirt itself would add them
+    (``implied``). A cdrom or floppy is no disk in this sense.
+    """
+    stated = domain_xml.devices_of(wanted)
+    container = domain.find("devices")
+    if container is None:
+        if not stated:
+            return
+        container = domain.makeelement("devices")
+        domain.append(container)
+    existing = list(container)
+    keys = dict(zip(domain_xml.device_keys(existing), existing))
+    pairs = _match(keys, stated, exact)
+    matched = {id(found) for dummy, found in pairs if found is not None}
+    for key, device in keys.items():
+        removable = _class_of(device) in exact and id(device) not in matched
+        if removable and not (device.tag in IMPLICIT and key in implied):
+            container.remove(device)
+    for device, found in pairs:
+        if found is None:
+            _insert(container, copy.deepcopy(device))
+        else:
+            _merge_device(found, device)
+    _release_console(container)
+
+
+def forget_topology(domain: Element) -> None:
+    """Drop the addresses and controllers of a machine whose board is replaced; libvirt makes up new ones."""
+    container = domain.find("devices")
+    if container is None:
+        return
+    for device in list(container):
+        if device.tag == "controller" and device.get("type") in _BUILT_IN_CONTROLLERS:
+            container.remove(device)
+            continue
+        address = device.find("address")
+        if address is not None and address.get("type") in ("pci", "drive", "usb", "isa"):
+            device.remove(address)
+
+
+def match_interfaces(existing: list[Element], stated: list[Element], by_position: bool) -> Pairs:
+    """(stated interface, the existing one that it means or None), in the order of ``stated``.
+
+    A MAC address decides where both have it; then type, source and, where stated, model; then, only where the stated
+    list is complete, what is left over in its order.
+    """
+    left = list(existing)
+    found: dict[int, Element] = {}
+
+    def take(interface: Element, candidates: t.Iterable[Element]) -> None:
+        candidate = next(iter(candidates), None)
+        if candidate is not None:
+            found[id(interface)] = candidate
+            left.remove(candidate)
+
+    for interface in stated:
+        address = _mac(interface)
+        take(interface, [old for old in left if address and _mac(old) == address])
+    for interface in stated:
+        if id(interface) not in found and not _mac(interface):
+            take(interface, [old for old in left if _same_link(old, interface)])
+    for interface in stated:
+        if by_position and id(interface) not in found:
+            take(interface, [old for old in left if _same_link(old, interface)] or left[:1])
+    return [(interface, found.get(id(interface))) for interface in stated]
+
+
+def _match(existing: dict[Key, Element], stated: list[Element], exact: frozenset[str]) -> Pairs:
+    interfaces = match_interfaces(
+        [device for device in existing.values() if device.tag == "interface"],
+        [device for device in stated if device.tag == "interface"],
+        "interface" in exact,
+    )
+    by_interface = {id(interface): found for interface, found in interfaces}
+    for device in stated:
+        if device.tag == "input" and not device.get("bus"):
+            device.set("bus", "usb" if device.get("type") == "tablet" else "ps2")
+        elif device.tag == "disk" and not attribute_of(device, "target", "dev"):
+            _place_disk(device, existing)
+    pairs: Pairs = []
+    for key, device in zip(domain_xml.device_keys(stated), stated):
+        if device.tag == "interface":
+            pairs.append((device, by_interface[id(device)]))
+        else:
+            pairs.append((device, existing.get(key)))
+    return pairs
+
+
+def _place_disk(disk: Element, existing: dict[Key, Element]) -> None:
+    """A cdrom stated without a target means the one that is there."""
+    if disk.get("device") != "cdrom":
+        raise MalformedRequest("a disk is stated without <target dev='...'/>")
+    drives = [device for device in existing.values() if device.tag == "disk" and device.get("device") == "cdrom"]
+    if not drives:
+        raise MalformedRequest("a cdrom is stated without <target dev='...'/>, and there is none yet")
+    drop(disk, "target")
+    disk.append(disk.makeelement("target", {"dev": attribute_of(drives[0], "target", "dev")}))
+
+
+def _class_of(device: Element) -> str:
+    if device.tag == "disk":
+        return "disk" if device.get("device", "disk") in ("disk", "lun") else str(device.get("device"))
+    return str(device.tag)
+
+
+def _mac(interface: Element) -> str:
+    return attribute_of(interface, "mac", "address").lower()
+
+
+def _same_link(first: Element, second: Element) -> bool:
+    """Whether two interfaces are of one type, on one source and, where both tell it, of one model."""
+    models = attribute_of(first, "model", "type"), attribute_of(second, "model", "type")
+    return (
+        first.get("type") == second.get("type")
+        and _source(first) == _source(second)
+        and (not all(models) or models[0] == models[1])
+    )
+
+
+def _source(device: Element) -> dict[str, str]:
+    """What <source/> points at, without how."""
+    source = device.find("source")
+    names = ("network", "bridge", "dev", "file", "pool", "volume", "name", "path", "protocol", "dir")
+    return {} if source is None else {name: source.get(name) for name in names if source.get(name) is not None}
+
+
+def _moved(existing: Element, stated: Element) -> bool:
+    """Whether ``stated`` names another source, so that the details of the old one do not apply to it."""
+    if stated.get("type", existing.get("type")) != existing.get("type"):
+        return True
+    return stated.find("source") is not None and _source(existing) != _source(stated)
+
+
+def _insert(container: Element, device: Element) -> None:
+    """Put a new device behind the last one of its kind."""
+    same = container.findall(device.tag)
+    if same:
+        same[-1].addnext(device)
+    else:
+        container.append(device)
+
+
+def _merge_device(existing: Element, stated: Element) -> None:
+    if existing.tag == "disk":
+        _before_disk(existing, stated)
+    elif existing.tag == "interface":
+        if _moved(existing, stated):
+            drop(existing, "source", "virtualport")
+    elif existing.tag in _CHARACTER:
+        if stated.get("type", existing.get("type")) != existing.get("type"):
+            drop(existing, "source", "protocol", "log")
+    elif existing.tag == "controller" and stated.get("model", existing.get("model")) != existing.get("model"):
+        drop(existing, "address", "model", "target")
+    elif existing.tag == "graphics":
+        _before_graphics(existing, stated)
+    elif stated.get("model", existing.get("model")) != existing.get("model"):
+        drop(existing, "address")
+    merge(existing, stated)
+
+
+def _before_disk(existing: Element, stated: Element) -> None:
+    target = attribute_of(stated, "target", "dev")
+    kinds = existing.get("device", "disk"), stated.get("device", "disk")
+    if kinds[0] != kinds[1]:
+        raise MalformedRequest("the disk %s is a %s here, not a %s; state another target" % (target, *kinds))
+    bus = attribute_of(stated, "target", "bus")
+    if bus and bus != attribute_of(existing, "target", "bus"):
+        drop(existing, "address")
+    source = stated.find("source")
+    if source is None:
+        return
+    if not source.attrib and not len(source):
+        drop(existing, "source", "backingStore")
+        stated.remove(source)
+    elif _moved(existing, stated):
+        drop(existing, "source", "backingStore", "mirror")
+
+
+def _before_graphics(existing: Element, stated: Element) -> None:
+    """Ports and addresses each have two places, which must not contradict each other (formatdomain.html#graphics)."""
+    if stated.get("port") is not None and stated.get("autoport") is None:
+        existing.attrib.pop("autoport", None)
+    elif stated.get("autoport") == "yes" and existing.get("autoport") != "yes":
+        existing.attrib.pop("port", None)
+        existing.attrib.pop("tlsPort", None)
+    if stated.get("listen") is not None or stated.find("listen") is not None:
+        existing.attrib.pop("listen", None)
+        drop(existing, "listen")
+
+
+def _release_console(container: Element) -> None:
+    """The first console mirrors the first serial port; only the port counts (formatdomain.html#console)."""
+    serial, console = container.find("serial"), container.find("console")
+    if serial is None or console is None or attribute_of(console, "target", "type", "serial") != "serial":
+        return
+    if serial.get("type") != console.get("type"):
+        container.remove(console)

@@ -1,0 +1,262 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Domain XML as trees: read safely, written, compared, and told apart device by device.
+
+Format: https://libvirt.org/formatdomain.html
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import typing as t
+from collections import Counter
+
+from lxml import etree
+
+from archipel_protocol.errors import MalformedRequest
+
+Element = t.Any  # lxml ships no types
+
+# The largest definitions met (hundreds of devices) have 200,000 characters.
+MAX_CHARACTERS = 1024 * 1024
+QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
+SECRET_SET = "(set)"
+SECRET_CHANGED = "(changed)"
+# (tag, attribute) of values that only VIR_DOMAIN_XML_SECURE shows.
+_SECRETS = frozenset((("graphics", "passwd"),))
+# Binary units of libvirt's scaled integers, as powers of two (formatdomain.html#memory-allocation).
+_BINARY = {"": 10, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50, "e": 60}
+_DECIMAL = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "pb": 10**15, "eb": 10**18}
+
+
+class Change(t.NamedTuple):
+    """One difference of two definitions. A side is None where the thing does not exist there; secrets are masked."""
+
+    path: str  # for example devices/disk[vda]/driver/@cache
+    before: str | None
+    after: str | None
+
+
+def parse(text: str, what: str = "the domain XML") -> Element:
+    """The root element of ``text`` without comments and blanks between elements; raises MalformedRequest.
+
+    There is no way out of the text: no document type, no entity, no network.
+    """
+    if len(text) > MAX_CHARACTERS:
+        raise MalformedRequest("%s has %d characters; at most %d are taken" % (what, len(text), MAX_CHARACTERS))
+    parser = etree.XMLParser(
+        encoding="utf-8",
+        resolve_entities=False,
+        no_network=True,
+        load_dtd=False,
+        huge_tree=False,
+        remove_blank_text=True,
+        remove_comments=True,
+        remove_pis=True,
+    )
+    try:
+        root = etree.fromstring(text.encode("utf-8"), parser)
+    except (etree.XMLSyntaxError, UnicodeEncodeError) as exc:
+        raise MalformedRequest("%s is not well-formed: %s" % (what, exc)) from None
+    if root.getroottree().docinfo.internalDTD is not None:
+        raise MalformedRequest("%s has a document type, which is not taken" % what)
+    return root
+
+
+def parse_domain(text: str, what: str = "the domain XML") -> Element:
+    """The <domain/> in ``text``; raises MalformedRequest."""
+    root = parse(text, what)
+    if root.tag != "domain":
+        raise MalformedRequest("%s must be a <domain/>, not <%s/>" % (what, root.tag))
+    return root
+
+
+def serialise(element: Element) -> str:
+    """The text of an element."""
+    return etree.tostring(element, encoding="unicode")
+
+
+def canonical(element: Element) -> bytes:
+    """A text that is equal for equal trees, whatever the order of attributes (https://www.w3.org/TR/xml-c14n)."""
+    return etree.tostring(element, method="c14n")
+
+
+def equal(first: Element, second: Element) -> bool:
+    """Whether two trees say the same in the same order."""
+    return canonical(first) == canonical(second)
+
+
+def without_secrets(element: Element) -> Element:
+    """A copy of ``element`` in which every secret reads "(set)"."""
+    clean = copy.deepcopy(element)
+    for tag, attribute in _SECRETS:
+        for found in clean.iter(tag):
+            if found.get(attribute) is not None:
+                found.set(attribute, SECRET_SET)
+    return clean
+
+
+def text_of(element: Element, path: str, default: str = "") -> str:
+    """The text at ``path``, stripped."""
+    return (element.findtext(path) or default).strip()
+
+
+def attribute_of(element: Element, path: str, name: str, default: str = "") -> str:
+    """An attribute of the first element at ``path``."""
+    found = element.find(path)
+    return default if found is None else found.get(name, default)
+
+
+def devices_of(domain: Element) -> list[Element]:
+    """The device elements of a domain."""
+    devices = domain.find("devices")
+    return [] if devices is None else list(devices)
+
+
+def kibibytes(element: Element) -> int:
+    """The size in a <memory/> or <currentMemory/>, in KiB rounded up as libvirt does; raises MalformedRequest."""
+    unit = element.get("unit", "KiB").lower()
+    text = (element.text or "").strip()
+    if not text.isdigit():
+        raise MalformedRequest("<%s> must be a whole number, not '%s'" % (element.tag, text))
+    number = int(text)
+    if unit in ("b", "bytes"):
+        size = number
+    elif unit in _DECIMAL:
+        size = number * _DECIMAL[unit]
+    elif unit.removesuffix("ib") in _BINARY:
+        size = number << _BINARY[unit.removesuffix("ib")]
+    else:
+        raise MalformedRequest("<%s> has the unknown unit '%s'" % (element.tag, element.get("unit")))
+    return -(-size // 1024)
+
+
+def device_keys(devices: t.Iterable[Element]) -> list[tuple[str, ...]]:
+    """A key for each device that names the same device in another definition of the same machine.
+
+    Keys are unique within one definition: what has no name of its own is numbered within its kind.
+    """
+    seen: Counter[tuple[str, ...]] = Counter()
+    keys = []
+    for device in devices:
+        kind = _kind(device)
+        named = _own_name(device)
+        if named is None:
+            key = (*kind, str(seen[kind]))
+            seen[kind] += 1
+        else:
+            key = (*kind, named)
+            if seen[key]:
+                key = (*key, "#%d" % (seen[key] + 1))
+            seen[(*kind, named)] += 1
+        keys.append(key)
+    return keys
+
+
+def key_label(key: tuple[str, ...]) -> str:
+    """A device's key for people: ``disk[vda]``, ``controller[usb,0]``."""
+    return "%s[%s]" % (key[0], ",".join(key[1:]))
+
+
+def _kind(device: Element) -> tuple[str, ...]:
+    """What the devices of one definition are numbered within."""
+    if device.tag == "controller":
+        model = device.get("model", "")
+        # One USB 2 host is four controllers of the same index (formatdomain.html#controllers).
+        companion = (model,) if model.startswith("ich9-") else ()
+        return ("controller", device.get("type", ""), *companion)
+    if device.tag == "input":
+        return ("input", device.get("type", ""), *([device.get("bus")] if device.get("bus") else []))
+    if device.tag == "channel":
+        return ("channel", attribute_of(device, "target", "type"))
+    if device.tag == "hostdev":
+        return ("hostdev", device.get("type", ""))
+    return (str(device.tag),)
+
+
+def _own_name(device: Element) -> str | None:
+    """What names a device within its kind; None where only its position does."""
+    tag = device.tag
+    if tag == "disk":
+        return attribute_of(device, "target", "dev") or None
+    if tag == "interface":
+        return attribute_of(device, "mac", "address").lower() or None
+    if tag == "controller":
+        return device.get("index")
+    if tag == "channel":
+        return attribute_of(device, "target", "name") or attribute_of(device, "target", "port") or None
+    if tag == "hostdev":
+        return _host_device(device)
+    if tag == "filesystem":
+        return attribute_of(device, "target", "dir") or None
+    if tag in ("serial", "parallel", "console"):
+        return attribute_of(device, "target", "port") or None
+    return {"graphics": device.get("type"), "shmem": device.get("name"), "audio": device.get("id")}.get(tag)
+
+
+def _host_device(device: Element) -> str | None:
+    """The address of a device of the host, with its numbers in one form."""
+    source = device.find("source")
+    if source is None:
+        return None
+    parts = []
+    for element in source.iter():
+        parts += ["%s=%s" % (name, _number(value)) for name, value in sorted(element.attrib.items())]
+    return " ".join(parts)
+
+
+def _number(text: str) -> str:
+    if re.fullmatch(r"0x[0-9a-fA-F]+|[0-9]+", text):
+        return str(int(text, 16 if text.startswith("0x") else 10))
+    return text
+
+
+def changes(before: Element, after: Element) -> list[Change]:
+    """Where two definitions differ, most outward first; secrets are masked."""
+    return list(_changes("", before, after))
+
+
+def _changes(path: str, before: Element, after: Element) -> t.Iterator[Change]:
+    prefix = path + "/" if path else ""
+    for name in sorted(set(before.attrib) | set(after.attrib)):
+        old, new = before.get(name), after.get(name)
+        if old != new:
+            secret = (after.tag, name) in _SECRETS
+            yield _masked("%s@%s" % (prefix, name), old, new) if secret else Change("%s@%s" % (prefix, name), old, new)
+    old, new = (before.text or "").strip(), (after.text or "").strip()
+    if old != new:
+        yield Change(path, old, new)
+    olds, news = dict(_labelled(before)), dict(_labelled(after))
+    for label in [*olds, *(label for label in news if label not in olds)]:
+        if label not in news:
+            yield Change(prefix + label, serialise(without_secrets(olds[label])), None)
+        elif label not in olds:
+            yield Change(prefix + label, None, serialise(without_secrets(news[label])))
+        else:
+            yield from _changes(prefix + label, olds[label], news[label])
+
+
+def _masked(path: str, before: str | None, after: str | None) -> Change:
+    if before is not None and after is not None:
+        return Change(path, SECRET_SET, SECRET_CHANGED)
+    return Change(path, before and SECRET_SET, after and SECRET_SET)
+
+
+def _labelled(element: Element) -> list[tuple[str, Element]]:
+    """The children of ``element`` with labels that are unique among them."""
+    children = list(element)
+    if element.tag == "devices":
+        return [(key_label(key), child) for key, child in zip(device_keys(children), children)]
+    labels = []
+    count = Counter(child.tag for child in children)
+    seen: Counter[str] = Counter()
+    for child in children:
+        name = etree.QName(child).localname
+        if count[child.tag] > 1:
+            mark = child.get("name") or child.get("id") or str(seen[child.tag])
+            name = "%s[%s]" % (name, mark)
+        seen[child.tag] += 1
+        labels.append((name, child))
+    return labels

@@ -1,0 +1,215 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the declaration engine does to libvirt's domains: plain functions that run in Libvirt.call()."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+
+import libvirt
+
+from archipel_protocol import states
+from archipel_protocol.errors import CODE_DECLARATION, ArchipelError
+
+from . import domain_xml
+
+_DUMP = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
+_GONE = (libvirt.VIR_ERR_NO_DOMAIN,)
+# libvirt's own folder for the variables of firmware: what is there was made by libvirt for one machine.
+_NVRAM = "/var/lib/libvirt/qemu/nvram/"
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """A domain as libvirt has it. ``memory`` in KiB; ``xml`` INACTIVE and SECURE, empty where it was not asked for."""
+
+    uuid: str
+    name: str
+    state: int
+    persistent: bool
+    autostart: bool
+    memory: int
+    vcpus: int
+    xml: str = ""
+
+    @property
+    def active(self) -> bool:
+        """Whether the domain runs, in whatever way."""
+        return self.state in states.ACTIVE
+
+
+def survey(connection: libvirt.virConnect, with_xml: t.Callable[[str, str], bool]) -> list[Machine]:
+    """All domains; ``with_xml(uuid, name)`` tells whose definition is wanted."""
+    found = []
+    for domain in connection.listAllDomains():
+        try:
+            found.append(_machine(domain, with_xml(domain.UUIDString(), domain.name())))
+        except libvirt.libvirtError as fault:
+            # Undefined between the listing and the look at it.
+            if fault.get_error_code() not in _GONE:
+                raise
+    return found
+
+
+def look(connection: libvirt.virConnect, uuid: str) -> Machine | None:
+    """One domain with its definition; None if there is none."""
+    try:
+        return _machine(connection.lookupByUUIDString(uuid), True)
+    except libvirt.libvirtError as fault:
+        if fault.get_error_code() in _GONE:
+            return None
+        raise
+
+
+def _machine(domain: libvirt.virDomain, with_xml: bool) -> Machine:
+    state, memory, dummy, vcpus, dummy = domain.info()
+    persistent = bool(domain.isPersistent())
+    return Machine(
+        uuid=domain.UUIDString(),
+        name=domain.name(),
+        state=state,
+        persistent=persistent,
+        autostart=bool(persistent and domain.autostart()),
+        memory=memory,
+        vcpus=vcpus,
+        xml=domain.XMLDesc(_DUMP) if with_xml else "",
+    )
+
+
+def uuid_of(connection: libvirt.virConnect, name: str) -> str | None:
+    """The UUID of the domain with this name; None if there is none."""
+    try:
+        return str(connection.lookupByName(name).UUIDString())
+    except libvirt.libvirtError as fault:
+        if fault.get_error_code() in _GONE:
+            return None
+        raise
+
+
+def default_type(connection: libvirt.virConnect, architecture: str | None) -> str:
+    """The domain type of a machine that states none: the fastest that works here."""
+    driver = connection.getType().lower()
+    if driver != "qemu":
+        return str(driver)
+    try:
+        connection.getDomainCapabilities(None, architecture, None, "kvm")
+    except libvirt.libvirtError:
+        return "qemu"
+    return "kvm"
+
+
+def emulator(connection: libvirt.virConnect, architecture: str, machine: str, domain_type: str) -> str:
+    """The emulator that libvirt itself chooses; empty for a driver without one."""
+    try:
+        xml = connection.getDomainCapabilities(None, architecture, machine, domain_type)
+    except libvirt.libvirtError as fault:
+        if fault.get_error_code() == libvirt.VIR_ERR_NO_SUPPORT:
+            return ""
+        raise
+    return domain_xml.text_of(domain_xml.parse(xml, "the domain capabilities"), "path")
+
+
+def define(connection: libvirt.virConnect, uuid: str, expected: str | None, xml: str) -> str:
+    """Define ``xml`` if the definition is still ``expected`` (None: there is none yet); what libvirt made of it."""
+    now = look(connection, uuid)
+    if (now.xml if now else None) != expected:
+        raise ArchipelError("the definition was changed by someone else meanwhile; try again", CODE_DECLARATION)
+    return str(connection.defineXML(xml).XMLDesc(_DUMP))
+
+
+def rename(connection: libvirt.virConnect, uuid: str, name: str) -> str:
+    """Rename an inactive domain; its definition afterwards."""
+    domain = connection.lookupByUUIDString(uuid)
+    domain.rename(name)
+    return str(domain.XMLDesc(_DUMP))
+
+
+def set_autostart(connection: libvirt.virConnect, uuid: str, enabled: bool) -> None:
+    """Have the domain started with its host, or not."""
+    connection.lookupByUUIDString(uuid).setAutostart(int(enabled))
+
+
+def change_media(connection: libvirt.virConnect, uuid: str, target: str, source: str) -> None:
+    """Put the medium ``source`` (a <disk/> of a definition) into the drive ``target`` of a running domain."""
+    domain = connection.lookupByUUIDString(uuid)
+    live = domain_xml.parse_domain(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_SECURE))
+    drive = next(disk for disk in live.findall("devices/disk") if disk.find("target").get("dev") == target)
+    wanted = domain_xml.parse(source, "the disk")
+    for name in ("source", "backingStore"):
+        for old in drive.findall(name):
+            drive.remove(old)
+    drive.set("type", wanted.get("type"))
+    drive.extend(wanted.findall("source"))
+    domain.updateDeviceFlags(domain_xml.serialise(drive), libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+
+def start(connection: libvirt.virConnect, uuid: str, paused: bool) -> None:
+    """Start the domain; nothing happens to one that is active."""
+    flags = libvirt.VIR_DOMAIN_START_PAUSED if paused else 0
+    _unless(connection, uuid, lambda domain: domain.createWithFlags(flags), lambda domain: domain.isActive())
+
+
+def shut_down(connection: libvirt.virConnect, uuid: str) -> None:
+    """Ask the guest to shut down; nothing happens to an inactive domain."""
+    _unless(connection, uuid, lambda domain: domain.shutdown(), lambda domain: not domain.isActive())
+
+
+def power_off(connection: libvirt.virConnect, uuid: str) -> None:
+    """Take the power; nothing happens to an inactive domain."""
+    _unless(connection, uuid, lambda domain: domain.destroy(), lambda domain: not domain.isActive())
+
+
+def suspend(connection: libvirt.virConnect, uuid: str) -> None:
+    """Halt the processors; nothing happens to a paused domain."""
+    _unless(connection, uuid, lambda domain: domain.suspend(), lambda domain: domain.state()[0] == states.PAUSED)
+
+
+def resume(connection: libvirt.virConnect, uuid: str) -> None:
+    """Let the processors go on; nothing happens to a running domain."""
+    _unless(connection, uuid, lambda domain: domain.resume(), lambda domain: domain.state()[0] == states.RUNNING)
+
+
+def wake(connection: libvirt.virConnect, uuid: str) -> None:
+    """Wake a guest that put itself to sleep."""
+    _unless(connection, uuid, lambda domain: domain.pMWakeup(), lambda domain: domain.state()[0] == states.RUNNING)
+
+
+def undefine(connection: libvirt.virConnect, uuid: str) -> None:
+    """Remove the definition of an inactive domain with what libvirt keeps beside it; storage stays."""
+    machine = look(connection, uuid)
+    if machine is None:
+        return
+    if machine.active:
+        # Undefining an active domain would leave it running with nobody to restart it.
+        raise ArchipelError("the virtual machine was started meanwhile", CODE_DECLARATION)
+    connection.lookupByUUIDString(uuid).undefineFlags(_undefine_flags(machine.xml))
+
+
+def _undefine_flags(xml: str) -> int:
+    flags = libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+    definition = domain_xml.parse_domain(xml)
+    boot = definition.find("os")
+    if boot is not None and (boot.get("firmware") or boot.find("loader") is not None or boot.find("nvram") is not None):
+        place = domain_xml.text_of(boot, "nvram") or domain_xml.attribute_of(boot, "nvram/source", "file")
+        own = not place or place.startswith(_NVRAM)
+        flags |= libvirt.VIR_DOMAIN_UNDEFINE_NVRAM if own else libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
+    if definition.find("devices/tpm") is not None:
+        flags |= getattr(libvirt, "VIR_DOMAIN_UNDEFINE_TPM", 0)
+    return int(flags)
+
+
+def _unless(
+    connection: libvirt.virConnect,
+    uuid: str,
+    act: t.Callable[[libvirt.virDomain], object],
+    reached: t.Callable[[libvirt.virDomain], object],
+) -> None:
+    """Act, unless what is wanted came about by itself."""
+    domain = connection.lookupByUUIDString(uuid)
+    try:
+        act(domain)
+    except libvirt.libvirtError as fault:
+        if fault.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID or not reached(domain):
+            raise

@@ -1,0 +1,165 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Do what a plan says. Each step may be done again: who is interrupted anywhere is helped by the next run."""
+
+from __future__ import annotations
+
+import typing as t
+
+from archipel_protocol import states
+from archipel_protocol.errors import CODE_DECLARATION, ArchipelError, LibvirtError
+
+from . import domain_xml, domains, volumes
+from .plan import Do, Plan, Step
+from .wanted import Desired
+
+# Seconds for what starts a process, or writes to storage.
+_LONG = 180.0
+# A guest that has just begun to boot does not hear the power button, so it is pressed again.
+_PRESS_AGAIN = 10.0
+
+
+class Execution:
+    """The steps of one plan on one machine; ``done`` tells people what was done, also where it then failed.
+
+    ``expected`` is the definition that the plan was made for, None if there was none.
+    """
+
+    def __init__(self, agent: t.Any, desired: Desired, expected: str | None) -> None:
+        self.done: list[str] = []
+        self._agent = agent
+        self._desired = desired
+        self._expected = expected
+        self._newly_managed = False
+
+    async def run(self, plan: Plan) -> None:
+        """Take the steps; raises ArchipelError at the first that fails."""
+        for step in plan.steps:
+            await _STEPS[step.do](self, step)
+            if step.label:
+                self.done.append(step.label)
+
+    async def _call(self, function: t.Callable[..., t.Any], *args: t.Any) -> t.Any:
+        return await self._agent.libvirt.call(function, *args, timeout=_LONG)
+
+    async def _create_volume(self, step: Step) -> None:
+        await self._call(volumes.make, step.argument)
+
+    async def _manage(self, step: Step) -> None:
+        # Before the definition: a domain without a row would be somebody else's in the next run.
+        self._newly_managed = not self._agent.is_managed(self._desired.uuid)
+        await self._agent.manage(self._desired.uuid, self._desired.name)
+
+    async def _rename(self, step: Step) -> None:
+        self._expected = await self._call(domains.rename, self._desired.uuid, step.argument)
+        await self._agent.manage(self._desired.uuid, step.argument)
+
+    async def _define(self, step: Step) -> None:
+        prediction = step.argument
+        xml = domain_xml.serialise(prediction.definition)
+        try:
+            kept = await self._call(domains.define, self._desired.uuid, self._expected, xml)
+        except ArchipelError:
+            if self._newly_managed:
+                await self._agent.release(self._desired.uuid)
+            raise
+        if not prediction.exact:
+            return
+        different = domain_xml.changes(prediction.definition, domain_xml.parse_domain(kept))
+        if different:
+            paths = ", ".join(change.path for change in different)
+            raise ArchipelError(f"libvirt kept the definition with differences in {paths}", CODE_DECLARATION)
+
+    async def _change_media(self, step: Step) -> None:
+        await self._call(domains.change_media, self._desired.uuid, *step.argument)
+
+    async def _set_autostart(self, step: Step) -> None:
+        await self._call(domains.set_autostart, self._desired.uuid, step.argument)
+
+    async def _start(self, step: Step) -> None:
+        await self._call(domains.start, self._desired.uuid, step.do is Do.START_PAUSED)
+
+    async def _suspend(self, step: Step) -> None:
+        await self._call(domains.suspend, self._desired.uuid)
+
+    async def _resume(self, step: Step) -> None:
+        await self._call(domains.resume, self._desired.uuid)
+
+    async def _wake(self, step: Step) -> None:
+        await self._call(domains.wake, self._desired.uuid)
+        await self._wait(lambda state: state == states.RUNNING, self._desired.wait_timeout)
+
+    async def _power_off(self, step: Step) -> None:
+        await self._call(domains.power_off, self._desired.uuid)
+
+    async def _shut_down(self, step: Step) -> None:
+        if not self._desired.wait:
+            await self._call(domains.shut_down, self._desired.uuid)
+            return
+        left = self._desired.shutdown_timeout
+        while True:
+            await self._call(domains.shut_down, self._desired.uuid)
+            pause = min(left, _PRESS_AGAIN)
+            try:
+                await self._wait(_is_off, pause)
+                return
+            except LibvirtError:
+                raise
+            except ArchipelError:
+                left -= pause
+            if left <= 0:
+                await self._end_patience()
+                return
+
+    async def _await_stop(self, step: Step) -> None:
+        try:
+            await self._wait(_is_off, self._desired.shutdown_timeout)
+        except LibvirtError:
+            raise
+        except ArchipelError:
+            await self._end_patience()
+
+    async def _end_patience(self) -> None:
+        """The guest has not shut down in its time."""
+        if not self._desired.force:
+            raise ArchipelError(
+                f"the virtual machine '{self._desired.name}' has not shut down within "
+                f"{self._desired.shutdown_timeout:g} s; set force to take its power, or allow more time",
+                CODE_DECLARATION,
+            )
+        await self._call(domains.power_off, self._desired.uuid)
+        self.done.append("power off")
+
+    async def _wait(self, reached: t.Callable[[int], bool], seconds: float) -> None:
+        await self._agent.libvirt.wait_for_state(self._desired.uuid, reached, seconds)
+
+    async def _undefine(self, step: Step) -> None:
+        await self._call(domains.undefine, self._desired.uuid)
+
+    async def _release(self, step: Step) -> None:
+        await self._agent.release(self._desired.uuid)
+
+
+def _is_off(state: int) -> bool:
+    return state not in states.ACTIVE
+
+
+_STEPS: dict[Do, t.Callable[[Execution, Step], t.Awaitable[None]]] = {
+    Do.CREATE_VOLUME: Execution._create_volume,
+    Do.MANAGE: Execution._manage,
+    Do.CHANGE_MEDIA: Execution._change_media,
+    Do.RENAME: Execution._rename,
+    Do.DEFINE: Execution._define,
+    Do.SET_AUTOSTART: Execution._set_autostart,
+    Do.AWAIT_STOP: Execution._await_stop,
+    Do.SHUT_DOWN: Execution._shut_down,
+    Do.POWER_OFF: Execution._power_off,
+    Do.WAKE: Execution._wake,
+    Do.START: Execution._start,
+    Do.START_PAUSED: Execution._start,
+    Do.SUSPEND: Execution._suspend,
+    Do.RESUME: Execution._resume,
+    Do.UNDEFINE: Execution._undefine,
+    Do.RELEASE: Execution._release,
+}

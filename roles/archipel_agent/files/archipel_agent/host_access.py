@@ -1,0 +1,278 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which parts of a definition reach into the host, so that only the permission ``host_access`` allows them.
+
+Whoever may define a domain is root on its host unless somebody looks: this is who looks. Whatever is not known to be
+harmless is a reason.
+"""
+
+from __future__ import annotations
+
+import os.path
+import posixpath
+import typing as t
+
+from . import domain_xml
+from .domain_xml import Element, attribute_of
+
+ALLOWED_ROOT = "/vm"
+# Firmware that comes with the distribution, read only.
+_FIRMWARE = ("/usr/share/OVMF", "/usr/share/AAVMF", "/usr/share/qemu", "/usr/share/seabios", "/usr/share/edk2")
+# Where libvirt itself keeps the variables of a machine's firmware.
+_NVRAM = "/var/lib/libvirt/qemu/nvram"
+_ENTROPY = frozenset(("/dev/urandom", "/dev/random"))
+
+# Devices with nothing to say about the host.
+_HARMLESS = frozenset(
+    ("controller", "hub", "iommu", "memballoon", "panic", "redirfilter", "sound", "vsock", "watchdog")
+)
+_HARMLESS_INPUT = frozenset(("mouse", "keyboard", "tablet"))
+_CHARACTER = frozenset(("serial", "parallel", "console", "channel", "redirdev", "smartcard"))
+# Characters that stay between guest, libvirt and its graphics.
+_HARMLESS_CHARACTERS = frozenset(("pty", "null", "vc", "spicevmc", "qemu-vdagent"))
+# Type "user" is none of them: it lets a guest reach the services on its host's loopback.
+_HARMLESS_INTERFACES = frozenset(("network", "bridge"))
+_HARMLESS_AUDIO = frozenset(("none", "spice"))
+# Parts of a domain besides its devices that cannot name anything of the host.
+_HARMLESS_PARTS = frozenset(
+    (
+        *("name", "uuid", "genid", "title", "description", "metadata", "memory", "currentMemory", "maxMemory"),
+        *("vcpu", "vcpus", "iothreads", "iothreadids", "cputune", "cpu", "numatune", "blkiotune", "memtune"),
+        *(
+            "resource",
+            "sysinfo",
+            "features",
+            "clock",
+            "pm",
+            "on_poweroff",
+            "on_reboot",
+            "on_crash",
+            "on_lockfailure",
+            "perf",
+        ),
+        *("os", "devices", "memoryBacking", "defaultiothread"),
+    )
+)
+_HARMLESS_BOOT = frozenset(("type", "boot", "bootmenu", "bios", "smbios", "firmware", "cmdline"))
+# Whole paths of these are looked at.
+_BOOT_FILES = ("kernel", "initrd", "dtb", "loader", "nvram", "shim")
+# Containers and others run in, or beside, the host's own kernel.
+_HARMLESS_TYPES = frozenset(("qemu", "kvm", "test", "xen"))
+_HARMLESS_MEMORY = frozenset(("hugepages", "nosharepages", "discard", "access", "allocation", "source"))
+
+Resolve = t.Callable[[str], str]
+
+
+def check(
+    domain: Element,
+    emulators: t.Container[str],
+    allowed_root: str = ALLOWED_ROOT,
+    resolve: Resolve = os.path.realpath,
+) -> list[str]:
+    """The reasons why ``domain`` needs ``host_access``; none if it needs it not.
+
+    ``domain`` is complete, best as libvirt dumped it. ``emulators`` are those that libvirt itself would choose.
+    ``resolve`` follows the host's symbolic links.
+    """
+    inside = _Inside(allowed_root, resolve)
+    reasons = [f"<{child.tag}> is not known to be harmless" for child in domain if child.tag not in _HARMLESS_PARTS]
+    reasons += _check_foreign(domain)
+    reasons += _check_boot(domain, inside)
+    for part in domain.findall("memoryBacking/*"):
+        if part.tag not in _HARMLESS_MEMORY or (part.tag == "source" and part.get("type") == "file"):
+            reasons.append(f"<memoryBacking> has <{part.tag}{_attributes(part)}>")
+    devices = domain_xml.devices_of(domain)
+    for key, device in zip(domain_xml.device_keys(devices), devices):
+        label = domain_xml.key_label(key)
+        if device.tag == "emulator":
+            if (device.text or "").strip() not in emulators:
+                reasons.append(f"<emulator> is {device.text}, not libvirt's own choice")
+            continue
+        reasons += [f"{label}: {reason}" for reason in _check_device(device, inside)]
+    return reasons
+
+
+class _Inside:
+    """Whether a path lies in a directory, after following the host's links."""
+
+    def __init__(self, root: str, resolve: Resolve) -> None:
+        self._root = root
+        self._resolve = resolve
+
+    def __call__(self, path: str, *more: str) -> bool:
+        if not path.startswith("/"):
+            return False
+        roots = (self._root, *more)
+        return all(
+            any(form == root or form.startswith(root + "/") for root in roots)
+            for form in (posixpath.normpath(path), self._resolve(path))
+        )
+
+
+def _attributes(element: Element) -> str:
+    return "".join(f" {name}='{value}'" for name, value in element.attrib.items())
+
+
+def _check_foreign(domain: Element) -> list[str]:
+    """Elements and attributes of a namespace pass through to QEMU; only metadata is libvirt's to keep."""
+    reasons = []
+    for element in domain.iter():
+        if any(ancestor.tag == "metadata" for ancestor in element.iterancestors()):
+            continue
+        foreign = [name for name in element.attrib if name.startswith("{")]
+        if str(element.tag).startswith("{") and element.getparent() is not domain:
+            reasons.append(f"<{element.tag}> is of a foreign namespace")
+        reasons += [f"<{element.tag}> has the foreign attribute {name}" for name in foreign]
+    return reasons
+
+
+def _check_boot(domain: Element, inside: _Inside) -> list[str]:
+    reasons = []
+    if domain.get("type") not in _HARMLESS_TYPES:
+        reasons.append(f"the domain is of type {domain.get('type')}")
+    for element in domain.findall("os/*"):
+        if element.tag in _BOOT_FILES:
+            reasons += _check_boot_file(element, inside)
+        elif element.tag not in _HARMLESS_BOOT or (element.tag == "type" and element.text == "exe"):
+            reasons.append(f"<os> has <{element.tag}>")
+    if any(entry.get("file") for entry in domain.iterfind("sysinfo//entry")):
+        reasons.append("<sysinfo> hands a file of the host to the guest")
+    return reasons
+
+
+def _check_boot_file(element: Element, inside: _Inside) -> list[str]:
+    more = {"loader": _FIRMWARE, "nvram": (*_FIRMWARE, _NVRAM)}.get(element.tag, ())
+    sources = [source.get(name) for source in element.iter("source") for name in ("file", "dev", "dir")]
+    paths = [(element.text or "").strip(), element.get("template"), *sources]
+    bad = [path for path in paths if path and not inside(path, *more)]
+    reasons = [f"<{element.tag}> is {path}, outside of the allowed folders" for path in bad]
+    if element.get("type") in ("block", "network", "nvme"):
+        reasons.append(f"<{element.tag}> is of type {element.get('type')}")
+    return reasons
+
+
+def _check_device(device: Element, inside: _Inside) -> list[str]:
+    tag = str(device.tag)
+    if tag == "disk":
+        reasons = _check_disk(device, inside)
+    elif tag in _CHARACTER:
+        reasons = _check_character(device)
+    elif tag in _CHECKS:
+        reasons = _CHECKS[tag](device)
+    else:
+        reasons = [] if tag in _HARMLESS else ["the device reaches the host, or is not known to be harmless"]
+    if any(element.get("file") for element in device.iter("rom")):
+        reasons.append("a ROM file of the host")
+    if device.find("log") is not None:
+        reasons.append("a log file on the host")
+    return reasons
+
+
+def _check_disk(disk: Element, inside: _Inside) -> list[str]:
+    reasons = []
+    if disk.get("device") == "lun" or disk.get("rawio") == "yes" or disk.get("sgio") is not None:
+        reasons.append("raw access to a disk of the host")
+    for place in (disk, *disk.iter("backingStore"), *disk.iter("mirror")):
+        kind = place.get("type", "file" if place is disk else "")
+        source = place.find("source")
+        if source is None and place.get("file"):
+            reasons.append("a mirror of the old form")
+        if source is None:
+            continue
+        if kind != "file":
+            reasons.append(f"its source is of type {kind}, not a file")
+        elif not inside(source.get("file", "")):
+            reasons.append(f"its source {source.get('file')} is outside of the allowed folders")
+        reasons += [f"<source> has <{part.tag}>" for part in source if part.tag != "slices"]
+    reasons += [f"<{name}>" for name in ("auth", "encryption") if disk.find(name) is not None]
+    if attribute_of(disk, "driver", "type") == "fat" or disk.get("type") == "dir":
+        reasons.append("a directory of the host")
+    return reasons
+
+
+def _check_interface(interface: Element) -> list[str]:
+    reasons = []
+    if interface.get("type") not in _HARMLESS_INTERFACES:
+        reasons.append(f"an interface of type {interface.get('type')}")
+    for name in ("script", "downscript", "backend", "actual"):
+        found = interface.find(name)
+        if found is not None and (name != "backend" or found.attrib):
+            reasons.append(f"<{name}>")
+    if interface.find("target") is not None and interface.find("target").get("managed") is not None:
+        reasons.append("a network device of the host")
+    return reasons
+
+
+def _check_character(device: Element) -> list[str]:
+    kind = device.get("type", "pty")
+    if device.tag == "smartcard" and device.get("mode") != "passthrough":
+        return ["a smart card of the host"]
+    source = device.find("source")
+    if kind == "unix":
+        # libvirt makes up the path of a channel's socket below a folder of its own.
+        chosen = source is None or not source.get("path")
+        return [] if device.tag == "channel" and chosen else ["a socket of the host"]
+    if kind == "pty" and source is not None and source.get("path") and not source.get("path").startswith("/dev/pts/"):
+        return [f"the device {source.get('path')} of the host"]
+    return [] if kind in _HARMLESS_CHARACTERS else [f"a character device of type {kind}"]
+
+
+def _check_graphics(graphics: Element) -> list[str]:
+    reasons = []
+    if graphics.get("type") not in ("vnc", "spice"):
+        reasons.append("only vnc and spice stay away from the host's own display")
+    if graphics.get("socket") or any(listen.get("type") == "socket" for listen in graphics.iter("listen")):
+        reasons.append("a socket of the host")
+    if graphics.find("gl") is not None and graphics.find("gl").get("rendernode"):
+        reasons.append("a render node of the host")
+    return reasons
+
+
+def _check_tpm(device: Element) -> list[str]:
+    backend = device.find("backend")
+    if backend is None or (backend.get("type") == "emulator" and not len(backend)):
+        return []
+    return [f"a TPM of type {backend.get('type')} with a backend of the host"]
+
+
+def _check_rng(device: Element) -> list[str]:
+    backend = device.find("backend")
+    if backend is None or backend.get("model") == "builtin":
+        return []
+    if backend.get("model") == "random" and (backend.text or "/dev/urandom").strip() in _ENTROPY:
+        return []
+    return ["entropy of another source than /dev/urandom or /dev/random"]
+
+
+def _check_input(device: Element) -> list[str]:
+    harmless = device.get("type") in _HARMLESS_INPUT and device.find("source") is None
+    return [] if harmless else ["an input device of the host"]
+
+
+def _check_video(device: Element) -> list[str]:
+    reasons = ["a render node of the host"] if any(part.get("rendernode") for part in device.iter()) else []
+    if attribute_of(device, "driver", "name") == "vhostuser":
+        reasons.append("a program of the host draws")
+    return reasons
+
+
+def _check_audio(device: Element) -> list[str]:
+    return [] if device.get("type") in _HARMLESS_AUDIO else [f"sound of type {device.get('type')}"]
+
+
+def _check_memory(device: Element) -> list[str]:
+    harmless = device.get("model") in ("dimm", "virtio-mem") and device.find("source/path") is None
+    return [] if harmless else ["memory in a file of the host"]
+
+
+_CHECKS: dict[str, t.Callable[[Element], list[str]]] = {
+    "audio": _check_audio,
+    "graphics": _check_graphics,
+    "input": _check_input,
+    "interface": _check_interface,
+    "memory": _check_memory,
+    "rng": _check_rng,
+    "tpm": _check_tpm,
+    "video": _check_video,
+}

@@ -1,0 +1,83 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a definition will become: overlay, have libvirt's own driver complete it, compare like with like."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+
+from archipel_protocol.errors import LibvirtError
+
+from . import domain_xml, overlay
+from .devices import IMPLICIT
+from .domain_xml import Element
+from .wanted import Desired
+
+# Completes a definition; None where only the daemon can tell.
+Normalise = t.Callable[[str, str], t.Awaitable["str | None"]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """A definition to be. ``exact``: libvirt's own driver made it, so the daemon will keep it as it is."""
+
+    definition: Element
+    exact: bool
+
+
+async def creation(
+    desired: Desired, wanted: Element, defaults: Element | None, domain_type: str, normalise: Normalise
+) -> Prediction:
+    """The definition of a machine that does not exist yet; ``domain_type`` counts where none is stated."""
+    candidate = overlay.create(desired.uuid, desired.name, wanted, defaults)
+    if not candidate.get("type"):
+        candidate.set("type", domain_type)
+    completed = await _complete(candidate, normalise)
+    return Prediction(candidate, False) if completed is None else Prediction(completed, True)
+
+
+async def change(existing: Element, desired: Desired, wanted: Element, normalise: Normalise) -> Prediction | None:
+    """What becomes of the definition ``existing`` (INACTIVE and SECURE); None if it stays as it is.
+
+    The cheap questions come first: most declarations state what is there already.
+    """
+    implied = None
+    if desired.exact & IMPLICIT and overlay.is_complete(wanted):
+        implied = await _alone(existing, desired, wanted, normalise)
+    candidate = overlay.overlay(existing, wanted, domain_xml.text_of(existing, "name"), desired.exact, implied)
+    if domain_xml.equal(candidate, existing):
+        return None
+    completed = await _complete(candidate, normalise)
+    if completed is None:
+        return Prediction(candidate, False)
+    if domain_xml.equal(completed, existing):
+        return None
+    if overlay.is_complete(wanted):
+        # An overlay can keep too much of what libvirt once added; a whole definition also counts by itself.
+        alone = implied if implied is not None else await _alone(existing, desired, wanted, normalise)
+        if alone is not None and domain_xml.equal(alone, existing):
+            return None
+    # What libvirt would rewrite anyway, say in the definition of an older version, is nobody's wish.
+    untouched = await _complete(existing, normalise)
+    if untouched is not None and domain_xml.equal(completed, untouched):
+        return None
+    return Prediction(completed, True)
+
+
+async def _alone(existing: Element, desired: Desired, wanted: Element, normalise: Normalise) -> Element | None:
+    """``wanted`` completed by itself as the same machine; None where it is none."""
+    candidate = overlay.with_identity(existing, wanted, domain_xml.text_of(existing, "name"))
+    if not candidate.get("type"):
+        candidate.set("type", existing.get("type"))
+    try:
+        return await _complete(candidate, normalise)
+    except LibvirtError:
+        # It need not be a whole machine; the overlay decides.
+        return None
+
+
+async def _complete(candidate: Element, normalise: Normalise) -> Element | None:
+    completed = await normalise(domain_xml.serialise(candidate), candidate.get("type", ""))
+    return None if completed is None else domain_xml.parse_domain(completed, "the completed definition")

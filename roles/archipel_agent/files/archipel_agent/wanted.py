@@ -1,0 +1,172 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Requests of ``archipel:declaration``, read strictly: each key is known and of its type, or the request is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+
+from archipel_protocol import jids, states
+from archipel_protocol.declaration import Volume
+from archipel_protocol.errors import MalformedRequest
+
+# Elements of <devices/> (formatdomain.html#devices), and the kinds of <disk/> that are told apart.
+DEVICE_CLASSES = frozenset(
+    (
+        *("audio", "cdrom", "channel", "console", "controller", "crypto", "disk", "filesystem", "floppy", "graphics"),
+        *("hostdev", "hub", "input", "interface", "iommu", "lease", "memballoon", "memory", "panic", "parallel"),
+        *("redirdev", "redirfilter", "rng", "serial", "shmem", "smartcard", "sound", "tpm", "video", "vsock"),
+        "watchdog",
+    )
+)
+_LONGEST_WAIT = 24 * 3600.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Desired:
+    """One virtual machine as it is wanted; archipel_protocol.declaration.Wanted tells what the fields mean."""
+
+    uuid: str
+    name: str
+    state: str
+    domain: str = "<domain/>"
+    defaults: str = ""
+    exact: frozenset[str] = frozenset()
+    volumes: tuple[Volume, ...] = ()
+    autostart: bool | None = None
+    force: bool = False
+    shutdown_timeout: float = 60.0
+    wait: bool = True
+    wait_timeout: float = 60.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """Which domains an inventory asks for; None selects all."""
+
+    names: frozenset[str] | None
+    uuids: frozenset[str] | None
+    details: bool
+
+    def __contains__(self, machine: t.Any) -> bool:
+        if self.names is None and self.uuids is None:
+            return True
+        return machine.name in (self.names or ()) or machine.uuid in (self.uuids or ())
+
+
+def selection(payload: dict[str, t.Any]) -> Selection:
+    """The request of ``inventory``."""
+    _known(payload, ("names", "uuids", "details"), "")
+    names, uuids = _strings(payload, "names"), _strings(payload, "uuids")
+    return Selection(
+        None if names is None else frozenset(names),
+        None if uuids is None else frozenset(uuid.lower() for uuid in uuids),
+        _of_type(payload, "details", bool, "", False),
+    )
+
+
+def machines(payload: dict[str, t.Any]) -> tuple[list[Desired], bool]:
+    """(machines, whether facts are asked for) of the request of ``plan`` and ``apply``."""
+    _known(payload, ("vms", "facts"), "")
+    wanted = _of_type(payload, "vms", list, "")
+    found = [_desired(one, f"vms[{index}]") for index, one in enumerate(wanted)]
+    for field in ("uuid", "name"):
+        values = [getattr(one, field) for one in found]
+        twice = sorted({value for value in values if values.count(value) > 1})
+        if twice:
+            raise MalformedRequest(f"vms: the {field} {twice[0]} is there twice")
+    return found, _of_type(payload, "facts", bool, "", False)
+
+
+def _desired(one: t.Any, path: str) -> Desired:
+    if not isinstance(one, dict):
+        raise MalformedRequest(f"{path} must be an object")
+    _known(one, [field.name for field in dataclasses.fields(Desired)], path)
+    uuid = _of_type(one, "uuid", str, path)
+    if not jids.is_uuid(uuid):
+        raise MalformedRequest(f"{path}.uuid is '{uuid}', not a UUID in lower case with dashes")
+    state = _of_type(one, "state", str, path)
+    if state not in states.DESIRED:
+        raise MalformedRequest(f"{path}.state is '{state}'; one of {', '.join(states.DESIRED)} is meant")
+    exact = _strings(one, "exact", path) or []
+    unknown = sorted(set(exact) - DEVICE_CLASSES)
+    if unknown:
+        raise MalformedRequest(f"{path}.exact names '{unknown[0]}', which is no class of devices")
+    volumes = _of_type(one, "volumes", list, path, [])
+    return Desired(
+        uuid=uuid,
+        name=_name(one, path),
+        state=state,
+        domain=_of_type(one, "domain", str, path, "") or "<domain/>",
+        defaults=_of_type(one, "defaults", str, path, ""),
+        exact=frozenset(exact),
+        volumes=tuple(_volume(volume, f"{path}.volumes[{index}]") for index, volume in enumerate(volumes)),
+        autostart=_of_type(one, "autostart", bool, path, None),
+        force=_of_type(one, "force", bool, path, False),
+        shutdown_timeout=_seconds(one, "shutdown_timeout", path, Desired.shutdown_timeout),
+        wait=_of_type(one, "wait", bool, path, True),
+        wait_timeout=_seconds(one, "wait_timeout", path, Desired.wait_timeout),
+    )
+
+
+def _name(one: dict[str, t.Any], path: str) -> str:
+    name = _of_type(one, "name", str, path)
+    # libvirt refuses the slash; blanks around a name are a slip of the pen that nobody would see.
+    if not name or name != name.strip() or "/" in name or not name.isprintable():
+        raise MalformedRequest(f"{path}.name is '{name}', which cannot name a virtual machine")
+    return name
+
+
+def _volume(one: t.Any, path: str) -> Volume:
+    if not isinstance(one, dict):
+        raise MalformedRequest(f"{path} must be an object")
+    _known(one, ("pool", "name", "capacity", "format"), path)
+    pool, name = _of_type(one, "pool", str, path), _of_type(one, "name", str, path)
+    capacity = _of_type(one, "capacity", int, path)
+    if capacity <= 0:
+        raise MalformedRequest(f"{path}.capacity must be a number of bytes above 0")
+    if not name or "/" in name or name in (".", ".."):
+        raise MalformedRequest(f"{path}.name is '{name}', which cannot name a volume")
+    return Volume(pool=pool, name=name, capacity=capacity, format=_of_type(one, "format", str, path))
+
+
+def _known(payload: dict[str, t.Any], names: t.Iterable[str], path: str) -> None:
+    unknown = sorted(set(payload) - set(names))
+    if unknown:
+        raise MalformedRequest(f"{_at(path, unknown[0])} is not known; {', '.join(sorted(names))} are")
+
+
+_MISSING: t.Any = object()
+
+
+def _of_type(payload: dict[str, t.Any], name: str, kind: t.Any, path: str, default: t.Any = _MISSING) -> t.Any:
+    value = payload.get(name)
+    if value is None:
+        if default is _MISSING:
+            raise MalformedRequest(f"{_at(path, name)} is missing")
+        return default
+    # A bool is an int in Python, but not in JSON.
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        names = {str: "a text", bool: "true or false", list: "a list", int: "a whole number"}
+        raise MalformedRequest(f"{_at(path, name)} must be {names.get(kind, 'a number')}")
+    return value
+
+
+def _strings(payload: dict[str, t.Any], name: str, path: str = "") -> list[str] | None:
+    values = _of_type(payload, name, list, path, None)
+    if values is not None and not all(isinstance(value, str) for value in values):
+        raise MalformedRequest(f"{_at(path, name)} must be a list of texts")
+    return values
+
+
+def _seconds(payload: dict[str, t.Any], name: str, path: str, default: float) -> float:
+    seconds = float(_of_type(payload, name, (int, float), path, default))
+    if not 0 <= seconds <= _LONGEST_WAIT:
+        raise MalformedRequest(f"{_at(path, name)} must be between 0 and {_LONGEST_WAIT:g} seconds")
+    return seconds
+
+
+def _at(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
