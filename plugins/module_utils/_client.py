@@ -20,12 +20,14 @@ from xml.etree import ElementTree as ET
 
 from . import _xmpp
 from ._connection import Options
-from ._errors import InvalidSpec
+from ._errors import InvalidSpec, NoAnswer, StanzaError
 from .archipel_protocol import jids, namespaces as ns
 from .archipel_protocol.errors import ArchipelError
 
 # The group of the account's roster (RFC 6121, 2.1.2.4) that holds the platform's hypervisors.
 HYPERVISORS = "hypervisors"
+# What a server answers for a full JID that has no session (RFC 6121, 8.5.3.2.3; RFC 6120, 8.3.3.13).
+OFFLINE = frozenset(("service-unavailable", "recipient-unavailable"))
 
 
 class Request(t.NamedTuple):
@@ -98,10 +100,28 @@ class Client:
 
     async def _ask(self, request: Request) -> ET.Element | ArchipelError | None:
         timeout = self.options.timeout if request.timeout is None else request.timeout
+        answer = asyncio.ensure_future(self._session.ask(request.to, request.payload, request.kind, timeout))
+        watch = asyncio.ensure_future(self._watch(request.to) if request.to else asyncio.Future())
+        await asyncio.wait((answer, watch), return_when=asyncio.FIRST_COMPLETED)
+        for task in (answer, watch):
+            if not task.done():
+                task.cancel()
         try:
-            return await self._session.ask(request.to, request.payload, request.kind, timeout)
+            return (answer if answer.done() else watch).result()
         except ArchipelError as exc:
             return exc
+
+    async def _watch(self, to: str) -> None:
+        """Ends with StanzaError when ``to`` goes away: nobody would answer the request that it took along."""
+        while True:
+            await asyncio.sleep(self.options.timeout)
+            try:
+                await self._session.ask(to, ET.Element("{%s}ping" % ns.PING), "get", self.options.timeout)
+            except StanzaError as exc:
+                if exc.condition in OFFLINE:
+                    raise
+            except NoAnswer:
+                continue  # busy, or gone in a way that the server will notice
 
     def _run(self, work: t.Coroutine[t.Any, t.Any, t.Any]) -> t.Any:
         if self._loop is None:

@@ -220,7 +220,9 @@ class Session:
         else:
             remedy = "check ca_file (ARCHIPEL_CA_FILE), it must hold the authority that signed it"
         self._fail(
-            errors.CertificateRefused("the certificate of %s is refused: %s; %s" % (self._where, reason.rstrip("."), remedy))
+            errors.CertificateRefused(
+                "the certificate of %s is refused: %s; %s" % (self._where, reason.rstrip("."), remedy)
+            )
         )
 
     def _on_authentication_failed(self, stanza: t.Any) -> None:

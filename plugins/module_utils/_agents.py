@@ -1,0 +1,116 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The agents of the platform, asked all at once.
+
+Private to this collection; it may change without notice.
+"""
+
+from __future__ import annotations
+
+import typing as t
+from xml.etree import ElementTree as ET
+
+from ._client import OFFLINE, Client, Request
+from ._errors import AgentOffline, HypervisorUnknown, NoAnswer, StanzaError
+from .archipel_protocol import declaration, jids, namespaces as ns, payloads
+from .archipel_protocol.declaration import Facts
+from .archipel_protocol.errors import ArchipelError, MalformedRequest, PermissionDenied
+
+
+class Inventory(t.NamedTuple):
+    """``vms`` of all hypervisors that answered, and why the others (nodes) did not."""
+
+    vms: list[Facts]
+    silent: dict[str, ArchipelError]
+
+
+class Agents:
+    """The agents behind one client's session. ``known`` are the nodes of all hypervisors, online or not."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.domain = client.domain
+        self.known = client.hypervisors()
+        if not self.known:
+            raise HypervisorUnknown(
+                "%s knows no hypervisors: the group 'hypervisors' of its roster is empty; log in as the platform's "
+                "automation account, or an administrator" % jids.bare(client.options.jid)
+            )
+
+    def require(self, hypervisor: str, option: str = "hypervisor") -> None:
+        """Raises HypervisorUnknown where ``hypervisor``, the value of ``option``, is none of the platform's."""
+        if hypervisor not in self.known:
+            raise HypervisorUnknown(
+                "%s: '%s' is not a hypervisor of this platform; there are %s"
+                % (option, hypervisor, ", ".join(self.known))
+            )
+
+    def inventory(
+        self,
+        names: t.Sequence[str] | None = None,
+        uuids: t.Sequence[str] | None = None,
+        details: bool = False,
+        hypervisors: t.Sequence[str] | None = None,
+    ) -> Inventory:
+        """The domains with one of ``names`` or ``uuids`` (both None: all) on ``hypervisors`` (None: all)."""
+        request: dict[str, t.Any] = {"details": details}
+        if names is not None:
+            request["names"] = sorted(names)
+        if uuids is not None:
+            request["uuids"] = sorted(uuids)
+        asked = self.known if hypervisors is None else hypervisors
+        answers = self.declare(declaration.INVENTORY, dict.fromkeys(asked, request))
+        found = Inventory([], {})
+        for node, answer in answers.items():
+            if isinstance(answer, ArchipelError):
+                found.silent[node] = answer
+            else:
+                found.vms.extend(answer.get("vms", []))
+        return found
+
+    def declare(
+        self, action: str, requests: t.Mapping[str, t.Mapping[str, t.Any]], work: float = 0.0
+    ) -> dict[str, dict[str, t.Any] | ArchipelError]:
+        """Sends an action of archipel:declaration to each hypervisor; ``work`` is the seconds that it may take."""
+        elements = {
+            node: payloads.request(ns.DECLARATION, action, text=declaration.encode(request))
+            for node, request in requests.items()
+        }
+        return {
+            node: answer if isinstance(answer, ArchipelError) else _decoded(node, answer)
+            for node, answer in self.ask(elements, work).items()
+        }
+
+    def ask(
+        self, elements: t.Mapping[str, ET.Element], work: float = 0.0
+    ) -> dict[str, ET.Element | ArchipelError | None]:
+        """Sends each hypervisor its <query/>; in the place of an answer, an error that names the hypervisor."""
+        timeout = self.client.options.timeout + work
+        requests = [
+            Request(jids.hypervisor_jid(node, self.domain), element, timeout=timeout)
+            for node, element in elements.items()
+        ]
+        answers = self.client.gather(requests)
+        return {
+            node: _explained(node, answer) if isinstance(answer, ArchipelError) else answer
+            for node, answer in zip(elements, answers)
+        }
+
+
+def _explained(node: str, error: ArchipelError) -> ArchipelError:
+    """``error`` with the hypervisor's name and, where there is one, the remedy."""
+    if isinstance(error, StanzaError) and error.condition in OFFLINE:
+        return AgentOffline("the agent of %s is offline; start archipel-agent there" % node)
+    if isinstance(error, NoAnswer):
+        return NoAnswer("%s: %s" % (node, error.message))
+    if isinstance(error, PermissionDenied):
+        return PermissionDenied("%s: %s" % (node, error.message), error.code)
+    return error
+
+
+def _decoded(node: str, answer: ET.Element | None) -> dict[str, t.Any] | ArchipelError:
+    try:
+        return declaration.decode(None if answer is None else answer.text)
+    except MalformedRequest as exc:
+        return MalformedRequest("the answer of %s is not understood: %s" % (node, exc.message))

@@ -1,0 +1,34 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Sizes as people write them: a number and a binary unit.
+
+Private to this collection; it may change without notice.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+# IEC 80000-13. A bare letter means the same, as for qemu-img and virsh.
+UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\Z")
+_LETTERS = {unit[0]: unit for unit in UNITS if unit != "B"}
+
+
+def parse(text: str) -> int:
+    """The bytes in ``text``, such as "512MiB" or "1.5 GiB"; ValueError tells what is wrong with it."""
+    match = _SIZE.match(text.strip())
+    if match is None:
+        raise ValueError("'%s' is not a size; write a number and a unit, such as 2GiB" % text)
+    number, unit = match.groups()
+    if not unit:
+        raise ValueError("'%s' has no unit; write %sMiB or %sGiB" % (text, number, number))
+    factor = UNITS.get(_LETTERS.get(unit, unit))
+    if factor is None:
+        raise ValueError("'%s' has the unknown unit '%s'; known are %s" % (text, unit, ", ".join(UNITS)))
+    size = Fraction(number) * factor
+    if size.denominator != 1 or size <= 0:
+        raise ValueError("'%s' is no whole, positive number of bytes" % text)
+    return int(size)

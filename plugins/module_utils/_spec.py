@@ -1,0 +1,243 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The specification of a virtual machine: its options, and what is wrong with them.
+
+Private to this collection; it may change without notice. Documented in plugins/doc_fragments/vm.py; _domain.py makes
+domain XML of it.
+"""
+
+from __future__ import annotations
+
+import re
+import typing as t
+from xml.etree import ElementTree as ET
+
+from . import _sizes
+from .archipel_protocol import jids, states
+
+Spec = t.Mapping[str, t.Any]
+
+# Where a bare file name of a CD image is looked for, on every hypervisor.
+ISO_FOLDER = "/vm/iso"
+DEFAULT_POOL = "default"
+DEFAULT_FORMAT = "qcow2"
+# What stands in a definition; a declaration that has none of it says nothing about one.
+DEFINITION = (
+    "memory", "vcpus", "domain_type", "disks", "cdrom", "networks", "graphics", "kernel", "initrd", "cmdline", "xml",
+)  # fmt: skip
+
+_NAME = re.compile(r"[^\s/\x00-\x1f](?:[^/\x00-\x1f]*[^\s/\x00-\x1f])?\Z")
+_FILE = re.compile(r"[^/\x00-\x1f]+\Z")
+_MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}\Z")
+
+
+def argument_spec() -> dict[str, dict[str, t.Any]]:
+    """The options of one virtual machine, for AnsibleModule."""
+    return {
+        "name": {"type": "str"},
+        "uuid": {"type": "str"},
+        "state": {"type": "str", "choices": list(states.DESIRED), "default": "present"},
+        "hypervisor": {"type": "str"},
+        "memory": {"type": "str"},
+        "vcpus": {"type": "int"},
+        "domain_type": {"type": "str", "choices": ["kvm", "qemu"]},
+        "disks": {
+            "type": "list",
+            "elements": "dict",
+            "options": {
+                "name": {"type": "str"},
+                "pool": {"type": "str"},
+                "volume": {"type": "str"},
+                "path": {"type": "str"},
+                "size": {"type": "str"},
+                "format": {"type": "str", "choices": ["qcow2", "raw"]},
+                "bus": {"type": "str", "choices": ["virtio", "scsi", "sata", "ide", "usb"], "default": "virtio"},
+            },
+        },
+        "cdrom": {"type": "str"},
+        "networks": {
+            "type": "list",
+            "elements": "dict",
+            "options": {
+                "network": {"type": "str"},
+                "bridge": {"type": "str"},
+                "mac": {"type": "str"},
+                "model": {"type": "str", "default": "virtio"},
+            },
+        },
+        "graphics": {
+            "type": "list",
+            "elements": "dict",
+            "options": {
+                "type": {"type": "str", "choices": ["vnc", "spice"], "default": "vnc"},
+                "listen": {"type": "str"},
+                "password": {"type": "str", "no_log": True},
+            },
+        },
+        "kernel": {"type": "str"},
+        "initrd": {"type": "str"},
+        "cmdline": {"type": "str"},
+        "autostart": {"type": "bool"},
+        "force": {"type": "bool", "default": False},
+        "shutdown_timeout": {"type": "float", "default": 60.0},
+        "wait": {"type": "bool", "default": True},
+        "wait_timeout": {"type": "float", "default": 120.0},
+        "xml": {"type": "str"},
+    }
+
+
+def required_one_of() -> list[list[str]]:
+    """What identifies a virtual machine."""
+    return [["name", "uuid"]]
+
+
+def defines(spec: Spec) -> bool:
+    """Whether a declaration says anything about the definition."""
+    return any(spec.get(option) is not None for option in DEFINITION)
+
+
+def label(spec: Spec) -> str:
+    """What to call a declared machine in a message."""
+    return str(spec.get("name") or spec.get("uuid"))
+
+
+def problems(spec: Spec) -> list[str]:
+    """Why a declaration cannot be meant, whatever exists: a sentence each, beginning with the option's path."""
+    return [
+        *_identity_problems(spec),
+        *_size_problems("memory", spec.get("memory")),
+        *(["vcpus: must be at least 1"] if spec.get("vcpus") is not None and spec["vcpus"] < 1 else []),
+        *_disk_problems(spec),
+        *_cdrom_problems(spec.get("cdrom")),
+        *_network_problems(spec.get("networks") or []),
+        *_graphics_problems(spec.get("graphics") or []),
+        *_boot_problems(spec),
+        *_time_problems(spec),
+        *_xml_problems(spec),
+    ]
+
+
+def volume_name(disk: Spec, vm_name: str) -> str:
+    """The storage volume of a disk that has no path."""
+    return disk["volume"] or "%s-%s.%s" % (vm_name, disk["name"], disk["format"] or DEFAULT_FORMAT)
+
+
+def _identity_problems(spec: Spec) -> t.Iterator[str]:
+    name, uuid = spec.get("name"), spec.get("uuid")
+    if name is not None and not _NAME.match(name):
+        yield "name: '%s' must not be empty, have a '/', or begin or end with a blank" % name
+    if uuid is not None and not jids.is_uuid(uuid.lower()):
+        yield "uuid: '%s' is not a UUID such as 1ad53f2f-5b06-5d4e-9d1c-4d4f4b0a6f39" % uuid
+
+
+def _size_problems(option: str, text: str | None) -> t.Iterator[str]:
+    if text is None:
+        return
+    try:
+        size = _sizes.parse(text)
+    except ValueError as exc:
+        yield "%s: %s" % (option, exc)
+        return
+    if option == "memory" and size % 1024:
+        yield "memory: '%s' is no whole number of KiB" % text
+
+
+def _disk_problems(spec: Spec) -> t.Iterator[str]:
+    seen: dict[tuple[str, str], str] = {}
+    for index, disk in enumerate(spec.get("disks") or []):
+        where = "disks[%d]" % index
+        yield from _one_disk_problems(where, disk)
+        if disk["path"] is not None:
+            storage = ("", disk["path"])
+        elif disk["volume"] is not None or disk["name"] is not None:
+            # Names of volumes begin with the machine's, which does not matter among the disks of one machine.
+            storage = (disk["pool"] or DEFAULT_POOL, volume_name(disk, spec.get("name") or ""))
+        else:
+            continue
+        if storage in seen:
+            yield "%s: has the same storage as %s" % (where, seen[storage])
+        seen.setdefault(storage, where)
+
+
+def _one_disk_problems(where: str, disk: Spec) -> t.Iterator[str]:
+    if disk["path"] is not None:
+        others = [option for option in ("pool", "volume", "size", "name") if disk[option] is not None]
+        if others:
+            yield "%s: path is an existing file, so %s cannot be given" % (where, " and ".join(others))
+        if not disk["path"].startswith("/"):
+            yield "%s.path: '%s' must be absolute" % (where, disk["path"])
+    elif disk["volume"] is None and disk["size"] is None:
+        yield "%s: give path (an existing file), volume (an existing volume) or size (a volume to be created)" % where
+    elif disk["volume"] is None and disk["name"] is None:
+        yield "%s: a volume that is created with size needs name or volume, to be called something" % where
+    for option in ("name", "volume", "pool"):
+        if disk[option] is not None and not _FILE.match(disk[option]):
+            yield "%s.%s: '%s' must not be empty or have a '/'" % (where, option, disk[option])
+    yield from _size_problems("%s.size" % where, disk["size"])
+
+
+def _cdrom_problems(cdrom: str | None) -> t.Iterator[str]:
+    if cdrom and "/" in cdrom and not cdrom.startswith("/"):
+        yield "cdrom: '%s' must be a file's name in %s, an absolute path, or empty for an empty drive" % (
+            cdrom,
+            ISO_FOLDER,
+        )
+
+
+def _network_problems(networks: t.Sequence[Spec]) -> t.Iterator[str]:
+    seen: dict[str, str] = {}
+    for index, network in enumerate(networks):
+        where = "networks[%d]" % index
+        if (network["network"] is None) == (network["bridge"] is None):
+            yield "%s: give either network (one of libvirt's) or bridge (one of the host's)" % where
+        mac = network["mac"]
+        if mac is None:
+            continue
+        mac = mac.lower()
+        if not _MAC.match(mac):
+            yield "%s.mac: '%s' is not of the form 52:54:00:12:34:56" % (where, network["mac"])
+        elif int(mac[:2], 16) & 1:
+            yield "%s.mac: '%s' is a multicast address" % (where, network["mac"])
+        elif mac in seen:
+            yield "%s.mac: '%s' is that of %s" % (where, network["mac"], seen[mac])
+        seen.setdefault(mac, where)
+
+
+def _graphics_problems(graphics: t.Sequence[Spec]) -> t.Iterator[str]:
+    kinds = [graphic["type"] for graphic in graphics]
+    for kind in sorted({kind for kind in kinds if kinds.count(kind) > 1}):
+        yield "graphics: only one can be of type %s" % kind
+
+
+def _boot_problems(spec: Spec) -> t.Iterator[str]:
+    for option in ("kernel", "initrd"):
+        path = spec.get(option)
+        if path and not path.startswith("/"):
+            yield "%s: '%s' must be an absolute path on the hypervisor" % (option, path)
+    for option in ("initrd", "cmdline"):
+        if spec.get(option) and spec.get("kernel") == "":
+            yield "%s: means nothing without kernel" % option
+
+
+def _time_problems(spec: Spec) -> t.Iterator[str]:
+    for option in ("shutdown_timeout", "wait_timeout"):
+        if spec[option] <= 0:
+            yield "%s: must be more than 0 seconds" % option
+
+
+def _xml_problems(spec: Spec) -> t.Iterator[str]:
+    if spec.get("xml") is None:
+        return
+    try:
+        domain = ET.fromstring(spec["xml"])
+    except ET.ParseError as exc:
+        yield "xml: is not well-formed: %s" % exc
+        return
+    if domain.tag != "domain":
+        yield "xml: must be a <domain/>, not <%s/>" % domain.tag
+        return
+    for option in ("name", "uuid"):
+        text = (domain.findtext(option) or "").strip()
+        if text and spec.get(option) is not None and text.lower() != spec[option].lower():
+            yield "xml: its <%s> is '%s', and the option %s is '%s'" % (option, text, option, spec[option])

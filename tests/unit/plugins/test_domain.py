@@ -1,0 +1,176 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From options to domain XML: literal XML out."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from ansible_collections.archipel.platform.plugins.module_utils import _domain
+
+from .specs import spec
+
+UUID = "1ad53f2f-5b06-5d4e-9d1c-4d4f4b0a6f39"
+IDENTITY = "<name>web</name><uuid>%s</uuid>" % UUID
+
+
+def wanted(creating=False, **options):
+    return _domain.wanted(spec(**{"name": "web", **options}), "web", UUID, creating)
+
+
+def one_line(text):
+    return re.sub(r">\s+<", "><", text.strip())
+
+
+@pytest.mark.parametrize(
+    ("options", "xml"),
+    [
+        (
+            {"memory": "128MiB", "vcpus": 2},
+            "<memory unit='KiB'>131072</memory><currentMemory unit='KiB'>131072</currentMemory><vcpu>2</vcpu>",
+        ),
+        (
+            {"kernel": "/vm/guest/vmlinuz", "initrd": "/vm/guest/initrd", "cmdline": "console=ttyS0 a=<b>"},
+            "<os><kernel>/vm/guest/vmlinuz</kernel><initrd>/vm/guest/initrd</initrd>"
+            "<cmdline>console=ttyS0 a=&lt;b&gt;</cmdline></os>",
+        ),
+        ({"kernel": ""}, "<os><kernel /></os>"),
+        (
+            {
+                "disks": [
+                    {"name": "root", "size": "20GiB"},
+                    {"name": "data", "size": "1GiB", "format": "raw", "pool": "fast"},
+                    {"volume": "shared.img", "bus": "scsi"},
+                    {"path": "/vm/drives/old.img", "format": "raw", "bus": "ide"},
+                ]
+            },
+            """<devices>
+              <disk type='volume' device='disk'><source pool='default' volume='web-root.qcow2' />
+                <target dev='vda' bus='virtio' /></disk>
+              <disk type='volume' device='disk'><driver name='qemu' type='raw' />
+                <source pool='fast' volume='web-data.raw' /><target dev='vdb' bus='virtio' /></disk>
+              <disk type='volume' device='disk'><source pool='default' volume='shared.img' />
+                <target dev='sdb' bus='scsi' /></disk>
+              <disk type='file' device='disk'><driver name='qemu' type='raw' /><source file='/vm/drives/old.img' />
+                <target dev='hda' bus='ide' /></disk>
+            </devices>""",
+        ),
+        (
+            {"cdrom": "guest.iso"},
+            """<devices><disk type='file' device='cdrom'><source file='/vm/iso/guest.iso' />
+              <target dev='sda' bus='sata' /></disk></devices>""",
+        ),
+        (
+            {"cdrom": "/srv/guest.iso"},
+            """<devices><disk type='file' device='cdrom'><source file='/srv/guest.iso' />
+              <target dev='sda' bus='sata' /></disk></devices>""",
+        ),
+        (
+            {"cdrom": ""},
+            "<devices><disk type='file' device='cdrom'><target dev='sda' bus='sata' /></disk></devices>",
+        ),
+        (
+            {"networks": [{"network": "default"}, {"bridge": "br0", "mac": "52:54:00:AA:00:01", "model": "e1000e"}]},
+            """<devices>
+              <interface type='network'><source network='default' /><model type='virtio' /></interface>
+              <interface type='bridge'><mac address='52:54:00:aa:00:01' /><source bridge='br0' />
+                <model type='e1000e' /></interface>
+            </devices>""",
+        ),
+        (
+            {"graphics": [{"type": "vnc", "password": "s3cret", "listen": "0.0.0.0"}, {"type": "spice"}]},
+            """<devices>
+              <graphics type='vnc' passwd='s3cret' listen='0.0.0.0'>
+                <listen type='address' address='0.0.0.0' /></graphics>
+              <graphics type='spice' autoport='yes' />
+            </devices>""",
+        ),
+        (
+            {
+                "xml": """<domain type="kvm"><memory>1024</memory><on_crash>preserve</on_crash><devices>
+                    <disk type="file" device="cdrom"><target dev="sda" bus="sata"/><readonly/></disk>
+                    <watchdog model="i6300esb"/>
+                  </devices></domain>""",
+                "memory": "1GiB",
+                "cdrom": "a.iso",
+                "domain_type": "qemu",
+            },
+            None,
+        ),
+    ],
+)
+def test_what_is_stated(options, xml):
+    stated = wanted(**options)
+    if xml is None:
+        assert one_line(stated["domain"]) == one_line(
+            """<domain type="qemu"><memory unit="KiB">1048576</memory><on_crash>preserve</on_crash><devices>
+              <disk type="file" device="cdrom"><source file="/vm/iso/a.iso" /><target dev="sda" bus="sata" /></disk>
+              <watchdog model="i6300esb" /></devices><name>web</name><uuid>%s</uuid>
+              <currentMemory unit="KiB">1048576</currentMemory></domain>"""
+            % UUID
+        )
+    else:
+        assert one_line(stated["domain"]) == "<domain>%s%s</domain>" % (IDENTITY, one_line(xml).replace("'", '"'))
+
+
+@pytest.mark.parametrize(
+    ("options", "keys"),
+    [
+        ({"state": "stopped"}, set()),
+        ({"autostart": False}, {"autostart"}),
+        ({"memory": "1GiB"}, {"domain"}),
+        ({"disks": []}, {"domain", "exact"}),
+        ({"disks": [{"name": "a", "size": "1GiB"}]}, {"domain", "exact", "volumes"}),
+        ({"state": "absent", "memory": "1GiB", "autostart": True}, set()),
+    ],
+)
+def test_what_is_not_stated_is_not_sent(options, keys):
+    always = {"uuid", "name", "state", "force", "shutdown_timeout", "wait", "wait_timeout"}
+    assert set(wanted(**options)) - always == keys
+
+
+def test_exact_lists_and_volumes():
+    stated = wanted(
+        disks=[
+            {"name": "root", "size": "20GiB"},
+            {"volume": "data", "size": "1GiB", "format": "raw", "pool": "fast"},
+            {"volume": "x"},
+        ],
+        networks=[],
+        graphics=[],
+    )
+    assert stated["exact"] == ["disk", "interface", "graphics"]
+    assert stated["volumes"] == [
+        {"pool": "default", "name": "web-root.qcow2", "capacity": 20 << 30, "format": "qcow2"},
+        {"pool": "fast", "name": "data", "capacity": 1 << 30, "format": "raw"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "boot", "devices"),
+    [
+        ({}, "", ""),
+        ({"kernel": "/k", "disks": [{"volume": "a"}]}, "", ""),
+        (
+            {"cdrom": "a.iso", "disks": [{"volume": "a"}], "networks": [{"network": "n"}]},
+            "<boot dev='hd' /><boot dev='cdrom' /><boot dev='network' />",
+            "",
+        ),
+        ({"cdrom": "a.iso"}, "<boot dev='cdrom' />", ""),
+        (
+            {"graphics": [{"type": "vnc"}]},
+            "",
+            "<input type='tablet' bus='usb' /><video><model type='vga' /></video>",
+        ),
+    ],
+)
+def test_what_a_new_machine_gets_besides(options, boot, devices):
+    text = """<domain><os><type>hvm</type>%s</os><features><acpi /><apic /></features><clock offset='utc' />
+      <devices><serial type='pty' /><console type='pty' />%s</devices></domain>""" % (boot, devices)
+    assert one_line(wanted(creating=True, **options)["defaults"]) == one_line(text).replace("'", '"')
+
+
+@pytest.mark.parametrize(("index", "letters"), [(0, "a"), (25, "z"), (26, "aa"), (27, "ab"), (701, "zz"), (702, "aaa")])
+def test_names_of_disks(index, letters):
+    assert _domain._letters(index) == letters

@@ -1,0 +1,134 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is wrong with a declaration, and sizes as people write them."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.archipel.platform.plugins.module_utils import _converge, _sizes, _spec
+from ansible_collections.archipel.platform.plugins.module_utils._errors import InvalidSpec
+
+from .specs import spec
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("1B", 1),
+        ("512MiB", 512 << 20),
+        ("2GiB", 2 << 30),
+        (" 2 GiB ", 2 << 30),
+        ("1.5GiB", 3 << 29),
+        ("2G", 2 << 30),
+        ("64K", 64 << 10),
+        ("1TiB", 1 << 40),
+    ],
+)
+def test_sizes(text, size):
+    assert _sizes.parse(text) == size
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("512", "'512' has no unit; write 512MiB or 512GiB"),
+        ("2GB", "'2GB' has the unknown unit 'GB'; known are B, KiB, MiB, GiB, TiB"),
+        ("2gib", "'2gib' has the unknown unit 'gib'; known are B, KiB, MiB, GiB, TiB"),
+        ("big", "'big' is not a size; write a number and a unit, such as 2GiB"),
+        ("-1GiB", "'-1GiB' is not a size; write a number and a unit, such as 2GiB"),
+        ("0GiB", "'0GiB' is no whole, positive number of bytes"),
+        ("0.3B", "'0.3B' is no whole, positive number of bytes"),
+    ],
+)
+def test_sizes_that_make_no_sense(text, reason):
+    with pytest.raises(ValueError, match="^%s$" % reason.replace("(", r"\(")):
+        _sizes.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("options", "problems"),
+    [
+        ({}, []),
+        ({"memory": "2GiB", "vcpus": 2, "cdrom": "a.iso", "kernel": "/k", "initrd": "/i", "cmdline": "c"}, []),
+        ({"name": "a/b"}, ["name: 'a/b' must not be empty, have a '/', or begin or end with a blank"]),
+        ({"name": " a"}, ["name: ' a' must not be empty, have a '/', or begin or end with a blank"]),
+        ({"uuid": "1234"}, ["uuid: '1234' is not a UUID such as 1ad53f2f-5b06-5d4e-9d1c-4d4f4b0a6f39"]),
+        ({"uuid": "1AD53F2F-5B06-5D4E-9D1C-4D4F4B0A6F39"}, []),
+        ({"memory": "2"}, ["memory: '2' has no unit; write 2MiB or 2GiB"]),
+        ({"memory": "1000B"}, ["memory: '1000B' is no whole number of KiB"]),
+        ({"vcpus": 0}, ["vcpus: must be at least 1"]),
+        ({"cdrom": ""}, []),
+        ({"cdrom": "/srv/a.iso"}, []),
+        (
+            {"cdrom": "sub/a.iso"},
+            ["cdrom: 'sub/a.iso' must be a file's name in /vm/iso, an absolute path, or empty for an empty drive"],
+        ),
+        ({"disks": [{"path": "/vm/drives/a.qcow2"}, {"volume": "b"}, {"name": "c", "size": "1GiB"}]}, []),
+        (
+            {"disks": [{"name": "root"}]},
+            ["disks[0]: give path (an existing file), volume (an existing volume) or size (a volume to be created)"],
+        ),
+        (
+            {"disks": [{"size": "1GiB"}]},
+            ["disks[0]: a volume that is created with size needs name or volume, to be called something"],
+        ),
+        (
+            {"disks": [{"path": "/a", "size": "1GiB", "pool": "p"}]},
+            ["disks[0]: path is an existing file, so pool and size cannot be given"],
+        ),
+        ({"disks": [{"path": "a"}]}, ["disks[0].path: 'a' must be absolute"]),
+        ({"disks": [{"volume": "../a"}]}, ["disks[0].volume: '../a' must not be empty or have a '/'"]),
+        (
+            {"disks": [{"name": "a", "size": "1"}, {"name": "a", "size": "1GiB"}]},
+            ["disks[0].size: '1' has no unit; write 1MiB or 1GiB", "disks[1]: has the same storage as disks[0]"],
+        ),
+        (
+            {"disks": [{"volume": "web-a.qcow2"}, {"name": "a", "size": "1GiB"}]},
+            ["disks[1]: has the same storage as disks[0]"],
+        ),
+        ({"networks": [{"network": "default"}, {"bridge": "br0", "mac": "52:54:00:00:00:01"}]}, []),
+        (
+            {"networks": [{}, {"network": "a", "bridge": "b"}]},
+            [
+                "networks[0]: give either network (one of libvirt's) or bridge (one of the host's)",
+                "networks[1]: give either network (one of libvirt's) or bridge (one of the host's)",
+            ],
+        ),
+        (
+            {"networks": [{"network": "a", "mac": "52:54:00:1"}, {"network": "a", "mac": "01:00:5e:00:00:01"}]},
+            [
+                "networks[0].mac: '52:54:00:1' is not of the form 52:54:00:12:34:56",
+                "networks[1].mac: '01:00:5e:00:00:01' is a multicast address",
+            ],
+        ),
+        (
+            {"networks": [{"network": "a", "mac": "52:54:00:00:00:0A"}, {"network": "b", "mac": "52:54:00:00:00:0a"}]},
+            ["networks[1].mac: '52:54:00:00:00:0a' is that of networks[0]"],
+        ),
+        ({"graphics": [{"type": "vnc"}, {"type": "spice"}]}, []),
+        ({"graphics": [{"type": "vnc"}, {}]}, ["graphics: only one can be of type vnc"]),
+        ({"kernel": "vmlinuz"}, ["kernel: 'vmlinuz' must be an absolute path on the hypervisor"]),
+        ({"kernel": "", "cmdline": "quiet"}, ["cmdline: means nothing without kernel"]),
+        ({"wait_timeout": 0}, ["wait_timeout: must be more than 0 seconds"]),
+        ({"xml": "<domain/>"}, []),
+        ({"xml": "<network/>"}, ["xml: must be a <domain/>, not <network/>"]),
+        ({"xml": "<domain>"}, ["xml: is not well-formed: no element found: line 1, column 8"]),
+        (
+            {"xml": "<domain><name>db</name></domain>"},
+            ["xml: its <name> is 'db', and the option name is 'web'"],
+        ),
+    ],
+)
+def test_problems(options, problems):
+    assert _spec.problems(spec(**{"name": "web", **options})) == problems
+
+
+def test_all_problems_of_a_fleet_are_told_at_once():
+    specs = [spec(name="a", memory="1"), spec(name="b"), spec(name="a", vcpus=0)]
+    with pytest.raises(InvalidSpec) as caught:
+        _converge.validate(specs, "vms")
+    assert caught.value.problems == [
+        "vms[0] (a): memory: '1' has no unit; write 1MiB or 1GiB",
+        "vms[2] (a): vcpus: must be at least 1",
+        "vms[2] (a): name 'a' is that of vms[0] too",
+    ]
