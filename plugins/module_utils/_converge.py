@@ -206,7 +206,7 @@ class _Run:
         self.hosts = [None if isinstance(decision, ArchipelError) else decision.host for decision in decisions]
 
     def move(self, which: t.Callable[[Spec], bool]) -> None:
-        """Migrates the machines of ``which`` that are elsewhere than declared, those of each hypervisor side by side."""
+        """Migrates the machines of ``which`` that are elsewhere than declared, side by side on all hypervisors."""
         moving = [index for index, decision in self._pending() if decision.target and which(self.specs[index])]
         for batch in _rounds(moving, self.hosts):
             requests = {self._host(index): self._migration(index) for index in batch}
@@ -282,9 +282,6 @@ class _Run:
 
     def _declared(self, index: int, result: Result) -> None:
         decision, outcome = self._decision(index), self.outcomes[index]
-        if result.get("error"):
-            self._failed(index, ArchipelError(result["error"], result.get("code")))
-            return
         before, after = dict(result.get("before") or {}), dict(result.get("after") or {})
         if result.get("changed") and decision.existing is None:
             after["hypervisor"] = decision.host
@@ -296,6 +293,9 @@ class _Run:
             restart_required=result.get("restart_required", []),
             vm=result["vm"] if "vm" in result else outcome.vm,
         )
+        if result.get("error"):
+            # What was done until then stays in the outcome.
+            self._failed(index, ArchipelError(result["error"], result.get("code")))
 
     def _failed(self, index: int, error: ArchipelError) -> None:
         decision, outcome = self._decision(index), self.outcomes[index]

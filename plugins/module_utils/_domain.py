@@ -189,7 +189,7 @@ def _set(parent: ET.Element, tag: str, text: str) -> ET.Element:
 
 
 def _lay_over(devices: ET.Element, stated: t.Iterable[ET.Element]) -> None:
-    """Puts ``stated`` into ``devices``, each in the place of the one of ``xml`` that it names again, if there is one."""
+    """Puts ``stated`` into ``devices``, each in the place of the one that it names again, if there is one."""
     places = {_key(device): index for index, device in enumerate(devices)}
     for device in stated:
         place = places.get(_key(device))

@@ -11,8 +11,8 @@ module: archipel_import
 short_description: Bring existing domains under management
 version_added: 1.0.0
 description:
-  - A domain that libvirt has becomes a virtual machine of the platform, with an XMPP account of its own, or ceases to be
-    one.
+  - A domain that libvirt has becomes a virtual machine of the platform, with an XMPP account of its own, or ceases to
+    be one.
   - The domain itself is left as it is, and goes on running.
 author:
   - Archipel maintainers (@archipel)
