@@ -89,7 +89,7 @@ setup: .cache/packages .cache/venv $(COLLECTION)
 	@touch $@
 
 .cache/venv: requirements/dev.txt | .cache/packages
-	test -x .venv/bin/python || $(PYTHON) -m venv .venv >&2
+	$(PYTHON) -m venv .venv >&2
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r $< >&2
 	@touch $@
 

@@ -21,6 +21,7 @@ from .topology import DOMAIN, HOSTS, Lab
 def up(lab: Lab, args: argparse.Namespace) -> None:
     """Bring all hosts up; what runs already is left alone."""
     machine.need(machine.TOOLS)
+    machine.raise_limits()
     with locked(lab.lock):
         release = _release(lab, args.release)
         base = image.base(release)

@@ -55,9 +55,9 @@ def base(release: str) -> Path:
 
 def _build(root: Path, release: str, customize: str) -> None:
     """Build beside the final place and rename: what is there is complete."""
+    for leftover in CACHE_ROOT.glob("host-*.partial"):
+        run(["rm", "-rf", "--one-file-system", leftover])
     partial = root.with_name(root.name + ".partial")
-    if partial.exists():
-        run(["rm", "-rf", "--one-file-system", partial])
     hook = CACHE_ROOT / "customize"
     hook.write_text(customize)
     options = CACHE_ROOT / "apt.conf"

@@ -18,6 +18,9 @@ TOOLS = {
     "ip": "iproute2",
     "ssh": "openssh-client",
 }
+# Every systemd takes a dozen of these, and root of all hosts counts as one user: the kernel's 128 are soon gone.
+INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
+INOTIFY_INSTANCES = 8192
 # How apt reaches the archive (proxies, timeouts, certificates); nothing else of its configuration is copied.
 ACQUIRE = ("http", "https", "Check-", "Retries", "ForceIP", "Proxy")
 
@@ -29,6 +32,12 @@ def need(tools: dict[str, str]) -> None:
         say(f"installing {' '.join(missing)}")
         run(["apt-get", "update"])
         run(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-y", "--no-install-recommends", *missing])
+
+
+def raise_limits() -> None:
+    """Let many hosts run at once."""
+    if int(INOTIFY.read_text()) < INOTIFY_INSTANCES:
+        INOTIFY.write_text(str(INOTIFY_INSTANCES))
 
 
 def codename() -> str:
