@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 
-COLUMNS = ("name", "hypervisor", "state", "memory", "jid")
+COLUMNS = ("VM", "Hypervisor", "State", "Memory", "JID")
 
 
 def machines() -> list[dict]:
@@ -21,12 +21,16 @@ def machines() -> list[dict]:
     return json.loads(answer.stdout.partition("=>")[2])["vms"]
 
 
+def row(vm: dict) -> tuple[str, ...]:
+    """One machine's cells; `memory` is in KiB."""
+    return vm["name"], vm["hypervisor"], vm["state"], f"{vm['memory'] // 1024} MiB", vm["jid"]
+
+
 def main() -> None:
-    rows = [["VM", *(column.capitalize() for column in COLUMNS[1:-1]), "JID"]]
-    rows += [[str(vm[column]) for column in COLUMNS] for vm in sorted(machines(), key=lambda vm: vm["name"])]
-    widths = [max(len(row[index]) for row in rows) for index in range(len(COLUMNS))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+    rows = [COLUMNS, *map(row, machines())]
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    for cells in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(cells, widths)).rstrip())
 
 
 if __name__ == "__main__":
