@@ -36,9 +36,8 @@ class Execution:
     async def run(self, plan: Plan) -> None:
         """Take the steps; raises ArchipelError at the first that fails."""
         for step in plan.steps:
-            await _STEPS[step.do](self, step)
-            if step.label:
-                self.done.append(step.label)
+            also = await _STEPS[step.do](self, step)
+            self.done += [label for label in (step.label, also) if label]
 
     async def _call(self, function: t.Callable[..., t.Any], *args: t.Any) -> t.Any:
         return await self._agent.libvirt.call(function, *args, timeout=_LONG)
@@ -93,34 +92,34 @@ class Execution:
     async def _power_off(self, step: Step) -> None:
         await self._call(domains.power_off, self._desired.uuid)
 
-    async def _shut_down(self, step: Step) -> None:
+    async def _shut_down(self, step: Step) -> str | None:
         if not self._desired.wait:
             await self._call(domains.shut_down, self._desired.uuid)
-            return
+            return None
         left = self._desired.shutdown_timeout
         while True:
             await self._call(domains.shut_down, self._desired.uuid)
             pause = min(left, _PRESS_AGAIN)
             try:
                 await self._wait(_is_off, pause)
-                return
+                return None
             except LibvirtError:
                 raise
             except ArchipelError:
                 left -= pause
             if left <= 0:
-                await self._end_patience()
-                return
+                return await self._end_patience()
 
-    async def _await_stop(self, step: Step) -> None:
+    async def _await_stop(self, step: Step) -> str | None:
         try:
             await self._wait(_is_off, self._desired.shutdown_timeout)
         except LibvirtError:
             raise
         except ArchipelError:
-            await self._end_patience()
+            return await self._end_patience()
+        return None
 
-    async def _end_patience(self) -> None:
+    async def _end_patience(self) -> str:
         """The guest has not shut down in its time."""
         if not self._desired.force:
             raise ArchipelError(
@@ -129,7 +128,7 @@ class Execution:
                 CODE_DECLARATION,
             )
         await self._call(domains.power_off, self._desired.uuid)
-        self.done.append("power off")
+        return "power off"
 
     async def _wait(self, reached: t.Callable[[int], bool], seconds: float) -> None:
         await self._agent.libvirt.wait_for_state(self._desired.uuid, reached, seconds)
@@ -145,7 +144,7 @@ def _is_off(state: int) -> bool:
     return state not in states.ACTIVE
 
 
-_STEPS: dict[Do, t.Callable[[Execution, Step], t.Awaitable[None]]] = {
+_STEPS: dict[Do, t.Callable[[Execution, Step], t.Awaitable[t.Union[str, None]]]] = {
     Do.CREATE_VOLUME: Execution._create_volume,
     Do.MANAGE: Execution._manage,
     Do.CHANGE_MEDIA: Execution._change_media,

@@ -1,0 +1,160 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The declaration engine against the daemon of the hypervisor that this runs on.
+
+To be run there as a member of the groups libvirt and kvm, with the distribution's Python::
+
+    PYTHONPATH=/usr/lib/archipel python3 -m pytest tests/integration/engine
+
+Domains, volumes and the pool that the tests make have names that begin with "engine-test", and are removed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import tempfile
+import uuid as uuidlib
+
+import pytest
+
+libvirt = pytest.importorskip("libvirt")
+
+from archipel_agent import dispatch, normaliser_client  # noqa: E402 - they import libvirt
+from archipel_agent.libvirt_facade import Libvirt  # noqa: E402
+from archipel_agent.permissions import Permissions  # noqa: E402
+from archipel_protocol import declaration as wire, namespaces as ns, payloads  # noqa: E402
+
+URI = "qemu:///system"
+FOLDER = "/vm/engine-test"
+ADMIN = "admin@archipel.test"
+AUTOMATION = "automation@archipel.test"
+
+
+class Store:
+    """Which machines are managed; on a hypervisor a table and their XMPP sessions."""
+
+    node = "hv1"
+    domain = "archipel.test"
+
+    def __init__(self, libvirt_facade, normaliser):
+        self.libvirt = libvirt_facade
+        self.normaliser = normaliser
+        self.managed = {}
+        self._locks = {}
+
+    def is_managed(self, uuid):
+        return uuid in self.managed
+
+    def lock(self, uuid):
+        return self._locks.setdefault(uuid, asyncio.Lock())
+
+    async def manage(self, uuid, name):
+        self.managed[uuid] = name
+
+    async def release(self, uuid):
+        self.managed.pop(uuid, None)
+
+
+class Hypervisor:
+    """An entity that takes declarations, with the real facade and the real normaliser."""
+
+    kind = "hypervisor"
+    jid = "hv1@archipel.test/hv1"
+
+    def __init__(self, agent):
+        self.agent = agent
+        self.permissions = Permissions(
+            root_admins=frozenset([ADMIN]), grants={AUTOMATION: frozenset(["all"])}, peers=frozenset()
+        )
+
+    async def ask(self, action, payload, sender=AUTOMATION + "/test"):
+        query = payloads.request(ns.DECLARATION, action, text=wire.encode(payload))
+        reply = await dispatch.answer(self, self.permissions, sender, query)
+        return json.loads(reply.text)
+
+    async def one(self, action, sender=AUTOMATION + "/test", **wanted):
+        return (await self.ask(action, {"vms": [wanted]}, sender))["results"][0]
+
+    async def plan(self, **wanted):
+        return await self.one("plan", **wanted)
+
+    async def apply(self, **wanted):
+        """Apply after a plan, which has to foretell exactly what happens; a second run changes nothing."""
+        foretold = await self.one("plan", **wanted)
+        happened = await self.one("apply", **wanted)
+        if "error" not in happened and "power off" not in happened.get("actions", []):
+            assert happened == foretold
+            assert await self.one("plan", **wanted) == {"uuid": wanted["uuid"]}
+            assert await self.one("apply", **wanted) == {"uuid": wanted["uuid"]}
+        return happened
+
+    async def dump(self, uuid, flags=3):
+        return await self.agent.libvirt.call(lambda connection: connection.lookupByUUIDString(uuid).XMLDesc(flags))
+
+
+@pytest.fixture(scope="session")
+def loop():
+    loop = asyncio.new_event_loop()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture(scope="session")
+def run(loop):
+    return loop.run_until_complete
+
+
+@pytest.fixture(scope="session")
+def hypervisor(loop, run, tmp_path_factory):
+    async def start():
+        facade = Libvirt(URI)
+        await facade.start()
+        assert facade.connected
+        return facade, normaliser_client.Normaliser(root, facade)
+
+    # Short, because the driver below it makes sockets, whose paths have at most 107 characters.
+    with tempfile.TemporaryDirectory(prefix="engine") as root:
+        facade, normaliser = run(start())
+        run(facade.call(make_pool))
+        yield Hypervisor(Store(facade, normaliser))
+        run(normaliser.stop())
+        run(facade.call(remove_pool))
+        run(facade.stop())
+
+
+@pytest.fixture
+def machine(hypervisor, run):
+    """(name, uuid) of a machine that is gone afterwards, whatever the test made of it."""
+    uuid = str(uuidlib.uuid4())
+    name = "engine-test-" + uuid[:8]
+    yield {"name": name, "uuid": uuid}
+    run(hypervisor.agent.libvirt.call(remove, uuid))
+    hypervisor.agent.managed.pop(uuid, None)
+
+
+def remove(connection, uuid):
+    try:
+        domain = connection.lookupByUUIDString(uuid)
+    except libvirt.libvirtError:
+        return
+    if domain.isActive():
+        domain.destroy()
+    if domain.isPersistent():
+        domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
+
+
+def make_pool(connection):
+    remove_pool(connection)
+    xml = f"<pool type='dir'><name>engine-test</name><target><path>{FOLDER}</path></target></pool>"
+    connection.storagePoolCreateXML(xml, libvirt.VIR_STORAGE_POOL_CREATE_WITH_BUILD)
+
+
+def remove_pool(connection):
+    with contextlib.suppress(libvirt.libvirtError):
+        pool = connection.storagePoolLookupByName("engine-test")
+        for volume in pool.listAllVolumes():
+            volume.delete()
+        pool.destroy()

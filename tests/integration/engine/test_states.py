@@ -1,0 +1,142 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Power states: each wanted one from each that a guest can be in, driven by libvirt's events."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+# Nothing to boot: the firmware idles, and does not hear the power button.
+DEAF = (
+    "<domain type='qemu'><memory unit='MiB'>32</memory><os><type arch='x86_64' machine='q35'>hvm</type></os>"
+    "<devices><serial type='pty'/>%s</devices></domain>"
+)
+GUEST = (
+    "<domain type='qemu'><memory unit='MiB'>128</memory><os><type arch='x86_64' machine='q35'>hvm</type>"
+    "<kernel>/vm/guest/vmlinuz</kernel><initrd>/vm/guest/initrd</initrd>"
+    "<cmdline>edd=off console=ttyS0 console=tty0</cmdline></os><features><acpi/></features>"
+    "<devices><serial type='pty'/></devices></domain>"
+)
+CDROM = "<disk type='file' device='cdrom'><driver name='qemu' type='raw'/>%s<target dev='sda' bus='sata'/><readonly/></disk>"
+ISO = "<source file='/vm/iso/guest.iso'/>"
+
+
+def state(hypervisor, run, machine):
+    (found,) = run(hypervisor.ask("inventory", {"uuids": [machine["uuid"]]}))["vms"]
+    return found["state"]
+
+
+def test_every_wanted_state_from_every_other(hypervisor, run, machine):
+    wanted = {**machine, "domain": DEAF % "", "force": True, "shutdown_timeout": 0}
+    path = ["running", "paused", "running", "stopped", "paused", "stopped", "running", "present", "stopped", "present"]
+    for step in path:
+        before = state(hypervisor, run, machine) if step != path[0] else "stopped"
+        result = run(hypervisor.apply(**wanted, state=step))
+        assert "error" not in result
+        expected = before if step == "present" else step
+        assert state(hypervisor, run, machine) == expected
+
+
+def test_the_steps_are_named(hypervisor, run, machine):
+    wanted = {**machine, "domain": DEAF % ""}
+    assert run(hypervisor.apply(**wanted, state="running"))["actions"] == ["define", "start"]
+    paused = run(hypervisor.apply(**wanted, state="paused"))
+    assert paused == {
+        "uuid": machine["uuid"],
+        "changed": True,
+        "actions": ["pause"],
+        "before": {"state": "running"},
+        "after": {"state": "paused"},
+    }
+    assert run(hypervisor.apply(**wanted, state="running"))["actions"] == ["resume"]
+
+
+def test_a_guest_that_does_not_listen_is_an_error_and_force_takes_its_power(hypervisor, run, machine):
+    wanted = {**machine, "domain": DEAF % "", "shutdown_timeout": 1}
+    run(hypervisor.apply(**wanted, state="running"))
+    began = time.monotonic()
+    result = run(hypervisor.apply(**wanted, state="stopped"))
+    assert 1 <= time.monotonic() - began < 4
+    assert result["error"].startswith(
+        f"the virtual machine '{machine['name']}' has not shut down within 1 s; set force"
+    )
+    assert state(hypervisor, run, machine) == "running"
+    result = run(hypervisor.apply(**wanted, state="stopped", force=True))
+    assert result["actions"] == ["shut down", "power off"]
+    assert state(hypervisor, run, machine) == "stopped"
+
+
+@pytest.mark.skipif(not os.path.exists("/vm/guest/vmlinuz"), reason="needs the lab's guest in /vm/guest")
+def test_a_guest_shuts_down_also_while_it_boots(hypervisor, run, machine):
+    run(hypervisor.apply(**machine, domain=GUEST, state="running"))
+    result = run(hypervisor.apply(**machine, state="stopped", shutdown_timeout=90))
+    assert result["actions"] == ["shut down"]
+    assert state(hypervisor, run, machine) == "stopped"
+
+
+def test_absent_needs_force_while_the_machine_runs(hypervisor, run, machine):
+    run(hypervisor.apply(**machine, domain=DEAF % "", state="running"))
+    result = run(hypervisor.apply(**machine, state="absent"))
+    assert result["error"] == f"the virtual machine '{machine['name']}' is running; stop it first or set force"
+    result = run(hypervisor.one("apply", **machine, state="absent", force=True))
+    assert result["actions"] == ["power off", "undefine"]
+    assert result["after"] == {}
+    assert not hypervisor.agent.is_managed(machine["uuid"])
+    assert run(hypervisor.apply(**machine, state="absent")) == {"uuid": machine["uuid"]}
+
+
+def test_a_machine_that_was_undefined_halfway_is_released(hypervisor, run, machine):
+    run(hypervisor.agent.manage(machine["uuid"], machine["name"]))
+    assert run(hypervisor.apply(**machine, state="absent"))["actions"] == ["remove account"]
+
+
+def test_a_managed_machine_that_was_never_defined_is_completed(hypervisor, run, machine):
+    run(hypervisor.agent.manage(machine["uuid"], machine["name"]))
+    assert run(hypervisor.apply(**machine, domain=DEAF % "", state="present"))["actions"] == ["define"]
+
+
+def test_a_change_of_a_running_machine_waits_for_a_restart(hypervisor, run, machine):
+    run(hypervisor.apply(**machine, domain=DEAF % "", state="running"))
+    wanted = "<domain><memory unit='MiB'>64</memory></domain>"
+    result = run(hypervisor.apply(**machine, domain=wanted, state="running"))
+    assert result["restart_required"] == ["memory changes from 32MiB to 64MiB at the next start"]
+
+
+def test_a_medium_is_changed_in_a_running_machine(hypervisor, run, machine):
+    run(hypervisor.apply(**machine, domain=DEAF % (CDROM % ""), state="running"))
+    result = run(hypervisor.apply(**machine, domain=DEAF % (CDROM % ISO), state="running"))
+    assert result["actions"] == ["change medium in sda", "define"]
+    assert result["after"] == {"cdrom": "/vm/iso/guest.iso"}
+    assert "restart_required" not in result
+    assert "/vm/iso/guest.iso" in run(hypervisor.dump(machine["uuid"], 0))
+    assert "/vm/iso/guest.iso" in run(hypervisor.dump(machine["uuid"]))
+    result = run(hypervisor.apply(**machine, domain=DEAF % (CDROM % "<source/>"), state="running"))
+    assert (result["before"], result["after"]) == ({"cdrom": "/vm/iso/guest.iso"}, {})
+    assert "/vm/iso/guest.iso" not in run(hypervisor.dump(machine["uuid"], 0))
+
+
+def test_many_machines_in_one_request(hypervisor, run, machine):
+    machines = [
+        {"uuid": machine["uuid"][:-2] + f"{number:02x}", "name": f"{machine['name']}-{number}", "domain": DEAF % ""}
+        for number in range(20)
+    ]
+    try:
+        wanted = {
+            "vms": [{**one, "state": "running" if not number else "present"} for number, one in enumerate(machines)]
+        }
+        wanted["vms"][3]["domain"] = "<domain/>"
+        results = run(hypervisor.ask("apply", wanted))["results"]
+        assert [result["uuid"] for result in results] == [one["uuid"] for one in machines]
+        assert [number for number, result in enumerate(results) if "error" in result] == [3]
+        began = time.monotonic()
+        again = run(hypervisor.ask("apply", {**wanted, "facts": True}))["results"]
+        assert time.monotonic() - began < 2
+        assert sorted(again[0]) == ["uuid", "vm"]
+        assert (again[0]["vm"]["state"], again[1]["vm"]["state"], again[3]["vm"]) == ("running", "stopped", None)
+    finally:
+        for one in machines:
+            run(hypervisor.one("apply", uuid=one["uuid"], name=one["name"], state="absent", force=True))
