@@ -11,7 +11,10 @@ import pytest
 
 from archipel_agent import domain_xml
 
-MINIMAL = "<domain><memory unit='MiB'>128</memory><vcpu>1</vcpu><os><type arch='x86_64' machine='q35'>hvm</type></os>%s</domain>"
+MINIMAL = (
+    "<domain><memory unit='MiB'>128</memory><vcpu>1</vcpu>"
+    "<os><type arch='x86_64' machine='q35'>hvm</type></os>%s</domain>"
+)
 NETWORK = "<interface type='network'><source network='default'/>%s</interface>"
 VNC = "<graphics type='vnc' autoport='yes'%s><listen type='address' address='127.0.0.1'/></graphics>"
 

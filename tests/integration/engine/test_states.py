@@ -21,7 +21,10 @@ GUEST = (
     "<cmdline>edd=off console=ttyS0 console=tty0</cmdline></os><features><acpi/></features>"
     "<devices><serial type='pty'/></devices></domain>"
 )
-CDROM = "<disk type='file' device='cdrom'><driver name='qemu' type='raw'/>%s<target dev='sda' bus='sata'/><readonly/></disk>"
+CDROM = (
+    "<disk type='file' device='cdrom'><driver name='qemu' type='raw'/>%s"
+    "<target dev='sda' bus='sata'/><readonly/></disk>"
+)
 ISO = "<source file='/vm/iso/guest.iso'/>"
 
 
