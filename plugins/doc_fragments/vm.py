@@ -102,7 +102,8 @@ options:
           - An existing volume is left as it is.
         type: str
       format:
-        description: Format of the volume, or of the file at O(disks[].path). A new volume is V(qcow2) if it is not given.
+        description:
+          - Format of the volume, or of the file at O(disks[].path). A new volume is V(qcow2) if it is not given.
         type: str
         choices:
           - qcow2

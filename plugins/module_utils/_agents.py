@@ -34,16 +34,17 @@ class Agents:
         self.known = client.hypervisors()
         if not self.known:
             raise HypervisorUnknown(
-                "%s knows no hypervisors: the group 'hypervisors' of its roster is empty; log in as the platform's "
-                "automation account, or an administrator" % jids.bare(client.options.jid)
+                f"{jids.bare(client.options.jid)} knows no hypervisors: the group 'hypervisors' of its roster is empty; "
+                "log in as the platform's automation account, or as an administrator"
             )
 
     def require(self, hypervisor: str, option: str = "hypervisor") -> None:
         """Raises HypervisorUnknown where ``hypervisor``, the value of ``option``, is none of the platform's."""
         if hypervisor not in self.known:
             raise HypervisorUnknown(
-                "%s: '%s' is not a hypervisor of this platform; there are %s"
-                % (option, hypervisor, ", ".join(self.known))
+                "{}: '{}' is not a hypervisor of this platform; there are {}".format(
+                    option, hypervisor, ", ".join(self.known)
+                )
             )
 
     def inventory(
@@ -101,11 +102,11 @@ class Agents:
 def _explained(node: str, error: ArchipelError) -> ArchipelError:
     """``error`` with the hypervisor's name and, where there is one, the remedy."""
     if isinstance(error, StanzaError) and error.condition in OFFLINE:
-        return AgentOffline("the agent of %s is offline; start archipel-agent there" % node)
+        return AgentOffline(f"the agent of {node} is offline; start archipel-agent there")
     if isinstance(error, NoAnswer):
-        return NoAnswer("%s: %s" % (node, error.message))
+        return NoAnswer(f"{node}: {error.message}")
     if isinstance(error, PermissionDenied):
-        return PermissionDenied("%s: %s" % (node, error.message), error.code)
+        return PermissionDenied(f"{node}: {error.message}", error.code)
     return error
 
 
@@ -113,4 +114,4 @@ def _decoded(node: str, answer: ET.Element | None) -> dict[str, t.Any] | Archipe
     try:
         return declaration.decode(None if answer is None else answer.text)
     except MalformedRequest as exc:
-        return MalformedRequest("the answer of %s is not understood: %s" % (node, exc.message))
+        return MalformedRequest(f"the answer of {node} is not understood: {exc.message}")

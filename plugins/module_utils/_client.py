@@ -44,7 +44,7 @@ class Client:
 
     def __init__(self, options: Options) -> None:
         if not jids.node(options.jid) or not jids.domain(options.jid):
-            raise InvalidSpec(["jid: '%s' is not of the form user@domain" % options.jid])
+            raise InvalidSpec([f"jid: '{options.jid}' is not of the form user@domain"])
         self.options = options
         self.domain = jids.domain(options.jid)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -81,8 +81,8 @@ class Client:
 
     def hypervisors(self) -> list[str]:
         """The nodes of the platform's hypervisors, online or not, sorted: a group of the account's roster."""
-        roster = self.send(Request(None, ET.Element("{%s}query" % ns.ROSTER), kind="get"))
-        item, group = "{%s}item" % ns.ROSTER, "{%s}group" % ns.ROSTER
+        roster = self.send(Request(None, ET.Element(f"{{{ns.ROSTER}}}query"), kind="get"))
+        item, group = f"{{{ns.ROSTER}}}item", f"{{{ns.ROSTER}}}group"
         return sorted(
             jids.node(entry.get("jid", ""))
             for entry in (() if roster is None else roster.iter(item))
@@ -116,7 +116,7 @@ class Client:
         while True:
             await asyncio.sleep(self.options.timeout)
             try:
-                await self._session.ask(to, ET.Element("{%s}ping" % ns.PING), "get", self.options.timeout)
+                await self._session.ask(to, ET.Element(f"{{{ns.PING}}}ping"), "get", self.options.timeout)
             except StanzaError as exc:
                 if exc.condition in OFFLINE:
                     raise

@@ -38,7 +38,7 @@ def argument_spec() -> dict[str, dict[str, t.Any]]:
         "timeout": {"type": "float", "default": DEFAULT_TIMEOUT},
     }
     for name, option in spec.items():
-        option["fallback"] = (env_fallback, ["ARCHIPEL_%s" % name.upper()])
+        option["fallback"] = (env_fallback, [f"ARCHIPEL_{name.upper()}"])
     return spec
 
 

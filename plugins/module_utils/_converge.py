@@ -58,14 +58,12 @@ def validate(specs: t.Sequence[Spec], option: str = "") -> None:
     found: list[str] = []
     seen: dict[tuple[str, str], int] = {}
     for index, spec in enumerate(specs):
-        where = "%s[%d] (%s): " % (option, index, _spec.label(spec)) if option else ""
+        where = f"{option}[{index}] ({_spec.label(spec)}): " if option else ""
         found.extend(where + problem for problem in _spec.problems(spec))
         for key in ("name", "uuid"):
             value = spec.get(key)
             if value is not None and seen.setdefault((key, value.lower()), index) != index:
-                found.append(
-                    "%s%s '%s' is that of %s[%d] too" % (where, key, value, option, seen[(key, value.lower())])
-                )
+                found.append(f"{where}{key} '{value}' is that of {option}[{seen[(key, value.lower())]}] too")
     if found:
         raise InvalidSpec(found)
 
@@ -80,7 +78,7 @@ def decide(
     name, wanted_host = spec["name"], spec["hypervisor"]
     if wanted_host is not None and wanted_host not in known:
         raise HypervisorUnknown(
-            "hypervisor: '%s' is not a hypervisor of this platform; there are %s" % (wanted_host, ", ".join(known))
+            "hypervisor: '{}' is not a hypervisor of this platform; there are {}".format(wanted_host, ", ".join(known))
         )
     uuid = spec["uuid"].lower() if spec["uuid"] is not None else jids.vm_uuid(name, domain)
     found = _found(spec, uuid, vms)
@@ -90,8 +88,9 @@ def decide(
         return Decision(found["name"], found["uuid"], found["hypervisor"], found)
     if wanted_host in silent:
         raise AgentOffline(
-            "'%s' is on %s and cannot move to %s: %s"
-            % (found["name"], found["hypervisor"], wanted_host, silent[wanted_host])
+            "'{}' is on {} and cannot move to {}: {}".format(
+                found["name"], found["hypervisor"], wanted_host, silent[wanted_host]
+            )
         )
     return Decision(found["name"], found["uuid"], found["hypervisor"], found, wanted_host)
 
@@ -103,24 +102,27 @@ def _found(spec: Spec, uuid: str, vms: t.Sequence[Facts]) -> Facts | None:
     found = by_uuid if spec["uuid"] is not None else by_name
     if len(found) > 1:
         raise Conflict(
-            "'%s' exists more than once: %s; remove or rename all but one"
-            % (_spec.label(spec), " and ".join(map(_place, sorted(found, key=_place))))
+            "'{}' exists more than once: {}; remove or rename all but one".format(
+                _spec.label(spec), " and ".join(map(_place, sorted(found, key=_place)))
+            )
         )
     for other in by_name if spec["uuid"] is not None else []:
         if other["uuid"] != uuid:
-            raise Conflict("name: '%s' is already that of %s" % (spec["name"], _place(other)))
+            raise Conflict("name: '{}' is already that of {}".format(spec["name"], _place(other)))
     for other in by_uuid:
         if spec["name"] is not None and other["name"] != spec["name"]:
             raise Conflict(
-                "'%s' cannot have the UUID %s, which is that of '%s' on %s; a virtual machine is not renamed"
-                % (spec["name"], uuid, other["name"], other["hypervisor"])
+                "'{}' cannot have the UUID {}, which is that of '{}' on {}; a virtual machine is not renamed".format(
+                    spec["name"], uuid, other["name"], other["hypervisor"]
+                )
             )
     if not found:
         return None
     if not found[0]["managed"]:
         raise Conflict(
-            "'%s' is used by a domain on %s that is not managed; archipel_import brings it under management"
-            % (_spec.label(spec), found[0]["hypervisor"])
+            "'{}' is used by a domain on {} that is not managed; archipel_import brings it under management".format(
+                _spec.label(spec), found[0]["hypervisor"]
+            )
         )
     return found[0]
 
@@ -130,22 +132,23 @@ def _decide_new(spec: Spec, uuid: str, known: t.Sequence[str], silent: t.Mapping
     name, host = _spec.label(spec), spec["hypervisor"]
     if silent:
         raise AgentOffline(
-            "'%s' was found nowhere, but may be on %s, so nothing is done: %s"
-            % (name, " or ".join(sorted(silent)), "; ".join(silent[node] for node in sorted(silent)))
+            "'{}' was found nowhere, but may be on {}, so nothing is done: {}".format(
+                name, " or ".join(sorted(silent)), "; ".join(silent[node] for node in sorted(silent))
+            )
         )
     if spec["state"] == "absent":
         return Decision(name, uuid, None)
     if spec["name"] is None:
-        raise Conflict("uuid: %s was found on no hypervisor, and a new virtual machine needs a name" % uuid)
+        raise Conflict(f"uuid: {uuid} was found on no hypervisor, and a new virtual machine needs a name")
     if host is None and len(known) > 1:
-        raise InvalidSpec(["hypervisor: '%s' is new, so say where: %s" % (name, ", ".join(known))])
+        raise InvalidSpec(["hypervisor: '{}' is new, so say where: {}".format(name, ", ".join(known))])
     if spec["memory"] is None and spec["xml"] is None:
-        raise InvalidSpec(["memory: '%s' is new, so say how much, such as 2GiB" % name])
+        raise InvalidSpec([f"memory: '{name}' is new, so say how much, such as 2GiB"])
     return Decision(name, uuid, host or known[0])
 
 
 def _place(vm: Facts) -> str:
-    return "%s on %s" % (vm["uuid"], vm["hypervisor"])
+    return "{} on {}".format(vm["uuid"], vm["hypervisor"])
 
 
 def converge(agents: Agents, specs: t.Sequence[Spec], check: bool) -> list[Outcome]:
@@ -276,7 +279,7 @@ class _Run:
             changed=True,
             before={**outcome.before, "hypervisor": decision.host},
             after={**outcome.after, "hypervisor": decision.target},
-            actions=[*outcome.actions, "move from %s to %s" % (decision.host, decision.target)],
+            actions=[*outcome.actions, f"move from {decision.host} to {decision.target}"],
             vm=answer.get("vm") or outcome.vm,
         )
 
@@ -299,9 +302,9 @@ class _Run:
 
     def _failed(self, index: int, error: ArchipelError) -> None:
         decision, outcome = self._decision(index), self.outcomes[index]
-        text = "'%s' on %s: %s" % (decision.name, self.hosts[index], error.message)
+        text = f"'{decision.name}' on {self.hosts[index]}: {error.message}"
         if isinstance(error, NoAnswer) and outcome.vm is not None:
-            text += "; it was last seen %s" % outcome.vm["state"]
+            text += "; it was last seen {}".format(outcome.vm["state"])
         self.outcomes[index] = outcome._replace(error=ArchipelError(text, error.code))
 
 

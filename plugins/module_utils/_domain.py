@@ -125,7 +125,7 @@ def _cdrom(spec: Spec) -> t.Iterator[ET.Element]:
         return
     element = ET.Element("disk", type="file", device="cdrom")
     if image:
-        ET.SubElement(element, "source", file=image if "/" in image else "%s/%s" % (ISO_FOLDER, image))
+        ET.SubElement(element, "source", file=image if "/" in image else f"{ISO_FOLDER}/{image}")
     ET.SubElement(element, "target", dev=_CDROM_TARGET, bus=_CDROM_BUS)
     yield element
 

@@ -21,14 +21,14 @@ def parse(text: str) -> int:
     """The bytes in ``text``, such as "512MiB" or "1.5 GiB"; ValueError tells what is wrong with it."""
     match = _SIZE.match(text.strip())
     if match is None:
-        raise ValueError("'%s' is not a size; write a number and a unit, such as 2GiB" % text)
+        raise ValueError(f"'{text}' is not a size; write a number and a unit, such as 2GiB")
     number, unit = match.groups()
     if not unit:
-        raise ValueError("'%s' has no unit; write %sMiB or %sGiB" % (text, number, number))
+        raise ValueError(f"'{text}' has no unit; write {number}MiB or {number}GiB")
     factor = UNITS.get(_LETTERS.get(unit, unit))
     if factor is None:
-        raise ValueError("'%s' has the unknown unit '%s'; known are %s" % (text, unit, ", ".join(UNITS)))
+        raise ValueError("'{}' has the unknown unit '{}'; known are {}".format(text, unit, ", ".join(UNITS)))
     size = Fraction(number) * factor
     if size.denominator != 1 or size <= 0:
-        raise ValueError("'%s' is no whole, positive number of bytes" % text)
+        raise ValueError(f"'{text}' is no whole, positive number of bytes")
     return int(size)

@@ -120,15 +120,15 @@ def problems(spec: Spec) -> list[str]:
 
 def volume_name(disk: Spec, vm_name: str) -> str:
     """The storage volume of a disk that has no path."""
-    return disk["volume"] or "%s-%s.%s" % (vm_name, disk["name"], disk["format"] or DEFAULT_FORMAT)
+    return disk["volume"] or "{}-{}.{}".format(vm_name, disk["name"], disk["format"] or DEFAULT_FORMAT)
 
 
 def _identity_problems(spec: Spec) -> t.Iterator[str]:
     name, uuid = spec.get("name"), spec.get("uuid")
     if name is not None and not _NAME.match(name):
-        yield "name: '%s' must not be empty, have a '/', or begin or end with a blank" % name
+        yield f"name: '{name}' must not be empty, have a '/', or begin or end with a blank"
     if uuid is not None and not jids.is_uuid(uuid.lower()):
-        yield "uuid: '%s' is not a UUID such as 1ad53f2f-5b06-5d4e-9d1c-4d4f4b0a6f39" % uuid
+        yield f"uuid: '{uuid}' is not a UUID such as 1ad53f2f-5b06-5d4e-9d1c-4d4f4b0a6f39"
 
 
 def _size_problems(option: str, text: str | None) -> t.Iterator[str]:
@@ -137,16 +137,16 @@ def _size_problems(option: str, text: str | None) -> t.Iterator[str]:
     try:
         size = _sizes.parse(text)
     except ValueError as exc:
-        yield "%s: %s" % (option, exc)
+        yield f"{option}: {exc}"
         return
     if option == "memory" and size % 1024:
-        yield "memory: '%s' is no whole number of KiB" % text
+        yield f"memory: '{text}' is no whole number of KiB"
 
 
 def _disk_problems(spec: Spec) -> t.Iterator[str]:
     seen: dict[tuple[str, str], str] = {}
     for index, disk in enumerate(spec.get("disks") or []):
-        where = "disks[%d]" % index
+        where = f"disks[{index}]"
         yield from _one_disk_problems(where, disk)
         if disk["path"] is not None:
             storage = ("", disk["path"])
@@ -156,7 +156,7 @@ def _disk_problems(spec: Spec) -> t.Iterator[str]:
         else:
             continue
         if storage in seen:
-            yield "%s: has the same storage as %s" % (where, seen[storage])
+            yield f"{where}: has the same storage as {seen[storage]}"
         seen.setdefault(storage, where)
 
 
@@ -164,66 +164,63 @@ def _one_disk_problems(where: str, disk: Spec) -> t.Iterator[str]:
     if disk["path"] is not None:
         others = [option for option in ("pool", "volume", "size", "name") if disk[option] is not None]
         if others:
-            yield "%s: path is an existing file, so %s cannot be given" % (where, " and ".join(others))
+            yield "{}: path is an existing file, so {} cannot be given".format(where, " and ".join(others))
         if not disk["path"].startswith("/"):
-            yield "%s.path: '%s' must be absolute" % (where, disk["path"])
+            yield "{}.path: '{}' must be absolute".format(where, disk["path"])
     elif disk["volume"] is None and disk["size"] is None:
-        yield "%s: give path (an existing file), volume (an existing volume) or size (a volume to be created)" % where
+        yield f"{where}: give path (an existing file), volume (an existing volume) or size (a volume to be created)"
     elif disk["volume"] is None and disk["name"] is None:
-        yield "%s: a volume that is created with size needs name or volume, to be called something" % where
+        yield f"{where}: a volume that is created with size needs name or volume, to be called something"
     for option in ("name", "volume", "pool"):
         if disk[option] is not None and not _FILE.match(disk[option]):
-            yield "%s.%s: '%s' must not be empty or have a '/'" % (where, option, disk[option])
-    yield from _size_problems("%s.size" % where, disk["size"])
+            yield f"{where}.{option}: '{disk[option]}' must not be empty or have a '/'"
+    yield from _size_problems(f"{where}.size", disk["size"])
 
 
 def _cdrom_problems(cdrom: str | None) -> t.Iterator[str]:
     if cdrom and "/" in cdrom and not cdrom.startswith("/"):
-        yield "cdrom: '%s' must be a file's name in %s, an absolute path, or empty for an empty drive" % (
-            cdrom,
-            ISO_FOLDER,
-        )
+        yield f"cdrom: '{cdrom}' must be a file's name in {ISO_FOLDER}, an absolute path, or empty for an empty drive"
 
 
 def _network_problems(networks: t.Sequence[Spec]) -> t.Iterator[str]:
     seen: dict[str, str] = {}
     for index, network in enumerate(networks):
-        where = "networks[%d]" % index
+        where = f"networks[{index}]"
         if (network["network"] is None) == (network["bridge"] is None):
-            yield "%s: give either network (one of libvirt's) or bridge (one of the host's)" % where
+            yield f"{where}: give either network (one of libvirt's) or bridge (one of the host's)"
         mac = network["mac"]
         if mac is None:
             continue
         mac = mac.lower()
         if not _MAC.match(mac):
-            yield "%s.mac: '%s' is not of the form 52:54:00:12:34:56" % (where, network["mac"])
+            yield "{}.mac: '{}' is not of the form 52:54:00:12:34:56".format(where, network["mac"])
         elif int(mac[:2], 16) & 1:
-            yield "%s.mac: '%s' is a multicast address" % (where, network["mac"])
+            yield "{}.mac: '{}' is a multicast address".format(where, network["mac"])
         elif mac in seen:
-            yield "%s.mac: '%s' is that of %s" % (where, network["mac"], seen[mac])
+            yield "{}.mac: '{}' is that of {}".format(where, network["mac"], seen[mac])
         seen.setdefault(mac, where)
 
 
 def _graphics_problems(graphics: t.Sequence[Spec]) -> t.Iterator[str]:
     kinds = [graphic["type"] for graphic in graphics]
     for kind in sorted({kind for kind in kinds if kinds.count(kind) > 1}):
-        yield "graphics: only one can be of type %s" % kind
+        yield f"graphics: only one can be of type {kind}"
 
 
 def _boot_problems(spec: Spec) -> t.Iterator[str]:
     for option in ("kernel", "initrd"):
         path = spec.get(option)
         if path and not path.startswith("/"):
-            yield "%s: '%s' must be an absolute path on the hypervisor" % (option, path)
+            yield f"{option}: '{path}' must be an absolute path on the hypervisor"
     for option in ("initrd", "cmdline"):
         if spec.get(option) and spec.get("kernel") == "":
-            yield "%s: means nothing without kernel" % option
+            yield f"{option}: means nothing without kernel"
 
 
 def _time_problems(spec: Spec) -> t.Iterator[str]:
     for option in ("shutdown_timeout", "wait_timeout"):
         if spec[option] <= 0:
-            yield "%s: must be more than 0 seconds" % option
+            yield f"{option}: must be more than 0 seconds"
 
 
 def _xml_problems(spec: Spec) -> t.Iterator[str]:
@@ -232,12 +229,12 @@ def _xml_problems(spec: Spec) -> t.Iterator[str]:
     try:
         domain = ET.fromstring(spec["xml"])
     except ET.ParseError as exc:
-        yield "xml: is not well-formed: %s" % exc
+        yield f"xml: is not well-formed: {exc}"
         return
     if domain.tag != "domain":
-        yield "xml: must be a <domain/>, not <%s/>" % domain.tag
+        yield f"xml: must be a <domain/>, not <{domain.tag}/>"
         return
     for option in ("name", "uuid"):
         text = (domain.findtext(option) or "").strip()
         if text and spec.get(option) is not None and text.lower() != spec[option].lower():
-            yield "xml: its <%s> is '%s', and the option %s is '%s'" % (option, text, option, spec[option])
+            yield f"xml: its <{option}> is '{text}', and the option {option} is '{spec[option]}'"

@@ -52,14 +52,14 @@ def tls_context(ca_file: str | None) -> ssl.SSLContext:
         context.load_verify_locations(cafile=ca_file)
     except OSError as exc:  # ssl.SSLError is one of them
         reason = "it holds no certificate in PEM form" if isinstance(exc, ssl.SSLError) else exc.strerror
-        raise errors.CertificateRefused("ca_file: '%s' cannot be used: %s" % (ca_file, reason)) from None
+        raise errors.CertificateRefused(f"ca_file: '{ca_file}' cannot be used: {reason}") from None
     return context
 
 
 def stanza_error(element: ET.Element | None, asked: str) -> ArchipelError:
     """The error inside an <error/>: an agent's own, or one of XMPP's conditions."""
     if element is None:
-        return errors.StanzaError("%s: an error without a reason" % asked, "undefined-condition")
+        return errors.StanzaError(f"{asked}: an error without a reason", "undefined-condition")
     told = payloads.parse_error(element)
     if told is not None:
         return told
@@ -70,7 +70,7 @@ def stanza_error(element: ET.Element | None, asked: str) -> ArchipelError:
             text = child.text or ""
         elif namespace == ns.STANZAS:
             condition = name
-    return errors.StanzaError("%s: %s%s" % (asked, condition, " (%s)" % text if text else ""), condition)
+    return errors.StanzaError("{}: {}{}".format(asked, condition, f" ({text})" if text else ""), condition)
 
 
 if HAS_SLIXMPP:
@@ -124,7 +124,7 @@ class Session:
         self._domain = jids.domain(jid)
         self._server = server
         self._port = port
-        self._where = "the XMPP server %s:%d" % (server or self._domain, port)
+        self._where = f"the XMPP server {server or self._domain}:{port}"
         self._cause = ""
         loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[None] = loop.create_future()
@@ -160,7 +160,7 @@ class Session:
             await asyncio.wait_for(self._ready, timeout)
         except asyncio.TimeoutError:
             raise errors.ServerUnreachable(
-                "%s gave no session within %g s (timeout); check server and port" % (self._where, timeout)
+                f"{self._where} gave no session within {timeout:g} s (timeout); check server and port"
             ) from None
 
     async def ask(self, to: str | None, payload: ET.Element, kind: str, timeout: float) -> ET.Element | None:
@@ -168,20 +168,20 @@ class Session:
 
         Raises StanzaError, an agent's ArchipelError, NoAnswer, or ServerUnreachable if the session ends.
         """
-        asked = "%s to %s" % (_label(payload), to or "the server")
+        asked = "{} to {}".format(_label(payload), to or "the server")
         iq = self._stream.Iq(stype=kind, sto=to)
         iq.append(payload)
         answer = asyncio.ensure_future(iq.send(timeout=timeout))
         await asyncio.wait((answer, self._lost), return_when=asyncio.FIRST_COMPLETED)
         if not answer.done():
             answer.cancel()
-            raise errors.ServerUnreachable("%s: no answer, %s" % (asked, self._lost.result()))
+            raise errors.ServerUnreachable(f"{asked}: no answer, {self._lost.result()}")
         try:
             reply = answer.result()
         except IqTimeout:
-            raise errors.NoAnswer("%s: no answer within %g s" % (asked, timeout)) from None
+            raise errors.NoAnswer(f"{asked}: no answer within {timeout:g} s") from None
         except IqError as exc:
-            raise stanza_error(exc.iq.xml.find("{%s}error" % self._stream.default_ns), asked) from None
+            raise stanza_error(exc.iq.xml.find(f"{{{self._stream.default_ns}}}error"), asked) from None
         return next(iter(reply.xml), None)
 
     async def leave(self) -> None:
@@ -208,41 +208,42 @@ class Session:
     def _on_attempt_failed(self, dummy: t.Any) -> None:
         self._fail(
             errors.ServerUnreachable(
-                "%s cannot be reached: %s; check server and port (ARCHIPEL_SERVER, ARCHIPEL_PORT)"
-                % (self._where, self._cause)
+                f"{self._where} cannot be reached: {self._cause}; "
+                "check server and port (ARCHIPEL_SERVER, ARCHIPEL_PORT)"
             )
         )
 
     def _on_certificate_refused(self, exc: ssl.SSLError) -> None:
         reason = getattr(exc, "verify_message", "") or exc.reason or str(exc)
         if getattr(exc, "verify_code", 0) == _NAME_MISMATCH:
-            remedy = "it must name the domain of jid, %s" % self._domain
+            remedy = f"it must name the domain of jid, {self._domain}"
         else:
             remedy = "check ca_file (ARCHIPEL_CA_FILE), it must hold the authority that signed it"
         self._fail(
             errors.CertificateRefused(
-                "the certificate of %s is refused: %s; %s" % (self._where, reason.rstrip("."), remedy)
+                "the certificate of {} is refused: {}; {}".format(self._where, reason.rstrip("."), remedy)
             )
         )
 
     def _on_authentication_failed(self, stanza: t.Any) -> None:
         self._fail(
             errors.AuthenticationFailed(
-                "%s refused the login of %s (%s); check jid and password (ARCHIPEL_JID, ARCHIPEL_PASSWORD)"
-                % (self._where, self._jid, stanza["condition"])
+                "{} refused the login of {} ({}); check jid and password (ARCHIPEL_JID, ARCHIPEL_PASSWORD)".format(
+                    self._where, self._jid, stanza["condition"]
+                )
             )
         )
 
     def _on_no_mechanism(self, dummy: t.Any) -> None:
         lacks = "SCRAM authentication" if "starttls" in self._stream.features else "STARTTLS"
-        self._fail(errors.AuthenticationFailed("%s offers no %s, and nothing less is used" % (self._where, lacks)))
+        self._fail(errors.AuthenticationFailed(f"{self._where} offers no {lacks}, and nothing less is used"))
 
     def _on_stream_error(self, stanza: t.Any) -> None:
         self._cause = ": ".join(part for part in (stanza["condition"], stanza["text"]) if part)
         if stanza["condition"] == "host-unknown":
             self._fail(
                 errors.ServerUnreachable(
-                    "%s does not serve the domain of jid, %s; check jid and server" % (self._where, self._domain)
+                    f"{self._where} does not serve the domain of jid, {self._domain}; check jid and server"
                 )
             )
 
@@ -253,7 +254,7 @@ class Session:
     def _on_disconnected(self, reason: t.Any) -> None:
         if isinstance(reason, ssl.SSLError):  # slixmpp tells of the certificate only afterwards
             self._on_certificate_refused(reason)
-        text = "%s closed the connection (%s)" % (self._where, self._cause or reason or "no reason given")
+        text = "{} closed the connection ({})".format(self._where, self._cause or reason or "no reason given")
         self._fail(errors.ServerUnreachable(text))
         if not self._lost.done():
             self._lost.set_result(text)

@@ -122,11 +122,8 @@ def report(outcome: _converge.Outcome) -> dict[str, t.Any]:
 def summary(outcomes: t.Sequence[_converge.Outcome]) -> str:
     """Why the task fails: how many virtual machines did, and each of their reasons."""
     failed = [outcome.error.message for outcome in outcomes if outcome.error is not None]
-    return "%d of %d virtual machines failed:\n%s" % (
-        len(failed),
-        len(outcomes),
-        "\n".join("- " + text for text in failed),
-    )
+    reasons = "".join(f"\n- {text}" for text in failed)
+    return f"{len(failed)} of {len(outcomes)} virtual machines failed:{reasons}"
 
 
 def main() -> None:

@@ -119,14 +119,15 @@ def chosen(inventory: Inventory, names: t.Collection[str], uuids: t.Collection[s
             vms = [vm for vm in inventory.vms if vm[key] == value]
             if len(vms) > 1:
                 raise Conflict(
-                    "'%s' exists on %s; say which one with hypervisor or uuid"
-                    % (value, " and ".join(sorted(vm["hypervisor"] for vm in vms)))
+                    "'{}' exists on {}; say which one with hypervisor or uuid".format(
+                        value, " and ".join(sorted(vm["hypervisor"] for vm in vms))
+                    )
                 )
             if not vms and inventory.silent:
                 reasons = "; ".join(error.message for dummy, error in sorted(inventory.silent.items()))
-                raise AgentOffline("%s: '%s' was found nowhere, but %s" % (key, value, reasons))
+                raise AgentOffline(f"{key}: '{value}' was found nowhere, but {reasons}")
             if not vms:
-                raise Conflict("%s: no hypervisor that was asked has a domain '%s'" % (key, value))
+                raise Conflict(f"{key}: no hypervisor that was asked has a domain '{value}'")
             found.extend(vm for vm in vms if vm not in found)
     return found
 
@@ -136,7 +137,7 @@ def change(agents: Agents, vms: t.Sequence[Facts], state: str) -> None:
     requests: dict[str, ET.Element] = {}
     for vm in vms:
         query = requests.setdefault(vm["hypervisor"], payloads.request(ns.HYPERVISOR_CONTROL, ACTIONS[state]))
-        item = ET.SubElement(query[0], "{%s}item" % ns.HYPERVISOR_CONTROL)
+        item = ET.SubElement(query[0], f"{{{ns.HYPERVISOR_CONTROL}}}item")
         item.set("jid", jids.vm_jid(vm["uuid"], agents.domain))
     for answer in agents.ask(requests).values():
         if isinstance(answer, ArchipelError):

@@ -165,7 +165,7 @@ def main() -> None:
     except ArchipelError as exc:
         module.fail_json(msg=exc.message)
     for node in inventory.silent:
-        module.warn("%s did not answer; what is on it is not in the result" % node)
+        module.warn(f"{node} did not answer; what is on it is not in the result")
     module.exit_json(
         changed=False,
         vms=sorted(inventory.vms, key=lambda vm: (vm["name"], vm["hypervisor"])),

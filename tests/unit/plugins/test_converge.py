@@ -73,7 +73,7 @@ def test_a_uuid_alone_finds_its_machine():
             [vm("hv2"), vm("hv1")],
             {},
             Conflict,
-            "'web' exists more than once: %s on hv1 and %s on hv2; remove or rename all but one" % (WEB, WEB),
+            f"'web' exists more than once: {WEB} on hv1 and {WEB} on hv2; remove or rename all but one",
         ),
         (
             {"name": "web"},
@@ -87,14 +87,14 @@ def test_a_uuid_alone_finds_its_machine():
             [vm("hv1", uuid=OTHER)],
             {},
             Conflict,
-            "name: 'web' is already that of %s on hv1" % OTHER,
+            f"name: 'web' is already that of {OTHER} on hv1",
         ),
         (
             {"name": "web"},
             [vm("hv2", name="renamed")],
             {},
             Conflict,
-            "'web' cannot have the UUID %s, which is that of 'renamed' on hv2; a virtual machine is not renamed" % WEB,
+            f"'web' cannot have the UUID {WEB}, which is that of 'renamed' on hv2; a virtual machine is not renamed",
         ),
         (
             {"name": "web", "hypervisor": "hv1", "memory": "1GiB"},
@@ -136,7 +136,7 @@ def test_a_uuid_alone_finds_its_machine():
             [],
             {},
             Conflict,
-            "uuid: %s was found on no hypervisor, and a new virtual machine needs a name" % OTHER,
+            f"uuid: {OTHER} was found on no hypervisor, and a new virtual machine needs a name",
         ),
     ],
 )

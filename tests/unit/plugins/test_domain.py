@@ -12,7 +12,7 @@ from ansible_collections.archipel.platform.plugins.module_utils import _domain
 from .specs import spec
 
 UUID = "1ad53f2f-5b06-5d4e-9d1c-4d4f4b0a6f39"
-IDENTITY = "<name>web</name><uuid>%s</uuid>" % UUID
+IDENTITY = f"<name>web</name><uuid>{UUID}</uuid>"
 
 
 def wanted(creating=False, **options):
@@ -104,14 +104,13 @@ def test_what_is_stated(options, xml):
     stated = wanted(**options)
     if xml is None:
         assert one_line(stated["domain"]) == one_line(
-            """<domain type="qemu"><memory unit="KiB">1048576</memory><on_crash>preserve</on_crash><devices>
+            f"""<domain type="qemu"><memory unit="KiB">1048576</memory><on_crash>preserve</on_crash><devices>
               <disk type="file" device="cdrom"><source file="/vm/iso/a.iso" /><target dev="sda" bus="sata" /></disk>
-              <watchdog model="i6300esb" /></devices><name>web</name><uuid>%s</uuid>
+              <watchdog model="i6300esb" /></devices><name>web</name><uuid>{UUID}</uuid>
               <currentMemory unit="KiB">1048576</currentMemory></domain>"""
-            % UUID
         )
     else:
-        assert one_line(stated["domain"]) == "<domain>%s%s</domain>" % (IDENTITY, one_line(xml).replace("'", '"'))
+        assert one_line(stated["domain"]) == "<domain>{}{}</domain>".format(IDENTITY, one_line(xml).replace("'", '"'))
 
 
 @pytest.mark.parametrize(
@@ -166,8 +165,8 @@ def test_exact_lists_and_volumes():
     ],
 )
 def test_what_a_new_machine_gets_besides(options, boot, devices):
-    text = """<domain><os><type>hvm</type>%s</os><features><acpi /><apic /></features><clock offset='utc' />
-      <devices><serial type='pty' /><console type='pty' />%s</devices></domain>""" % (boot, devices)
+    text = f"""<domain><os><type>hvm</type>{boot}</os><features><acpi /><apic /></features><clock offset='utc' />
+      <devices><serial type='pty' /><console type='pty' />{devices}</devices></domain>"""
     assert one_line(wanted(creating=True, **options)["defaults"]) == one_line(text).replace("'", '"')
 
 

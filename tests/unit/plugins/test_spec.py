@@ -41,7 +41,7 @@ def test_sizes(text, size):
     ],
 )
 def test_sizes_that_make_no_sense(text, reason):
-    with pytest.raises(ValueError, match="^%s$" % reason.replace("(", r"\(")):
+    with pytest.raises(ValueError, match="^{}$".format(reason.replace("(", r"\("))):
         _sizes.parse(text)
 
 
