@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import json
 import tempfile
 import uuid as uuidlib
@@ -26,6 +27,9 @@ from archipel_agent import dispatch, normaliser_client  # noqa: E402 - they impo
 from archipel_agent.libvirt_facade import Libvirt  # noqa: E402
 from archipel_agent.permissions import Permissions  # noqa: E402
 from archipel_protocol import declaration as wire, namespaces as ns, payloads  # noqa: E402
+
+# Declares its handlers.
+importlib.import_module("archipel_agent.declaration")
 
 URI = "qemu:///system"
 FOLDER = "/vm/engine-test"

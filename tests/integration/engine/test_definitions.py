@@ -128,6 +128,22 @@ def test_a_removed_disk_leaves_all_other_addresses(hypervisor, run, machine):
     run(hypervisor.agent.libvirt.call(lambda connection: connection.storageVolLookupByPath("/vm/engine-test/vdb")))
 
 
+def test_disks_may_leave_their_targets_to_the_agent(hypervisor, run, machine):
+    def nameless(*names):
+        return domain(*(disk(name).replace(f"dev='{name}' ", "") for name in names))
+
+    volumes = [volume(name) for name in ("vda", "vdb", "vdc")]
+    first = run(hypervisor.apply(**machine, state="present", domain=nameless("vda", "vdb", "vdc"), volumes=volumes))
+    assert [found["target"] for found in first["after"]["disks"]] == ["vda", "vdb", "vdc"]
+    before = addresses(run(hypervisor.dump(machine["uuid"])))
+    # Without the first, the others stay what they are to the guest.
+    wanted = {"domain": nameless("vdb", "vdc"), "volumes": volumes[1:], "exact": ["disk"]}
+    second = run(hypervisor.apply(**machine, state="present", **wanted))
+    assert second["after"]["disks"] == first["after"]["disks"][1:]
+    del before["disk", "vda"]
+    assert addresses(run(hypervisor.dump(machine["uuid"]))) == before
+
+
 def test_an_alias_does_not_move_an_old_machine(hypervisor, run, machine):
     old = domain(NETWORK % "").replace("'q35'", "'pc-q35-6.2'")
     run(hypervisor.apply(**machine, state="present", domain=old))

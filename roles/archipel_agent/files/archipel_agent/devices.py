@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import copy
+import itertools
+import string
 import typing as t
 
 from archipel_protocol.errors import MalformedRequest
@@ -13,6 +15,9 @@ from archipel_protocol.errors import MalformedRequest
 from . import domain_xml
 from .domain_xml import Element, attribute_of
 from .merge import drop, merge
+
+# The prefix of a disk's name in the guest, by bus; libvirt guesses the bus from it.
+_TARGET_PREFIX = {"virtio": "vd", "scsi": "sd", "sata": "sd", "usb": "sd", "ide": "hd", "fdc": "fd", "xen": "xvd"}
 
 Key = t.Tuple[str, ...]
 Pairs = t.List[t.Tuple[Element, t.Optional[Element]]]
@@ -38,6 +43,7 @@ def overlay(domain: Element, wanted: Element, exact: frozenset[str], implied: fr
         container = domain.makeelement("devices")
         domain.append(container)
     existing = list(container)
+    place_disks(stated, existing, "disk" in exact)
     keys = dict(zip(domain_xml.device_keys(existing), existing))
     pairs = _match(keys, stated, exact)
     matched = {id(found) for dummy, found in pairs if found is not None}
@@ -104,8 +110,6 @@ def _match(existing: dict[Key, Element], stated: list[Element], exact: frozenset
     for device in stated:
         if device.tag == "input" and not device.get("bus"):
             device.set("bus", "usb" if device.get("type") == "tablet" else "ps2")
-        elif device.tag == "disk" and not attribute_of(device, "target", "dev"):
-            _place_disk(device, existing)
     pairs: Pairs = []
     for key, device in zip(domain_xml.device_keys(stated), stated):
         if device.tag == "interface":
@@ -115,15 +119,53 @@ def _match(existing: dict[Key, Element], stated: list[Element], exact: frozenset
     return pairs
 
 
-def _place_disk(disk: Element, existing: dict[Key, Element]) -> None:
-    """A cdrom stated without a target means the one that is there."""
-    if disk.get("device") != "cdrom":
-        raise MalformedRequest("a disk is stated without <target dev='...'/>")
-    drives = [device for device in existing.values() if device.tag == "disk" and device.get("device") == "cdrom"]
-    if not drives:
-        raise MalformedRequest("a cdrom is stated without <target dev='...'/>, and there is none yet")
-    drop(disk, "target")
-    disk.append(disk.makeelement("target", {"dev": attribute_of(drives[0], "target", "dev")}))
+def place_disks(stated: list[Element], existing: list[Element], exact: bool) -> None:
+    """Give each stated disk without a target the one of the existing disk that it means, or a free one, in place.
+
+    A disk means the existing one with its source, a cdrom the first drive that is not stated by its target. Where the
+    stated list is complete (``exact``), targets of disks that are to go are free.
+    """
+    disks = [device for device in stated if device.tag == "disk"]
+    if all(_target(disk) for disk in disks):
+        return
+    named = {_target(disk) for disk in disks}
+    left = [device for device in existing if device.tag == "disk" and _target(device) not in named]
+    nameless = [disk for disk in disks if not _target(disk)]
+    for disk in list(nameless):
+        drive = _class_of(disk) != "disk"
+        for old in left:
+            if _class_of(old) == _class_of(disk) and (drive or (_source(old) and _source(old) == _source(disk))):
+                _set_target(disk, _target(old))
+                left.remove(old)
+                nameless.remove(disk)
+                break
+    staying = [old for old in left if not exact or _class_of(old) != "disk"]
+    used = {_target(disk) for disk in (*disks, *staying)}
+    for disk in nameless:
+        prefix = _TARGET_PREFIX.get(attribute_of(disk, "target", "bus", "virtio"))
+        if prefix is None:
+            raise MalformedRequest("a disk is stated without <target dev='...'/>, and its bus does not tell one")
+        name = next(name for name in map(prefix.__add__, _letters()) if name not in used)
+        used.add(name)
+        _set_target(disk, name)
+
+
+def _target(disk: Element) -> str:
+    return attribute_of(disk, "target", "dev")
+
+
+def _set_target(disk: Element, name: str) -> None:
+    target = disk.find("target")
+    if target is None:
+        target = disk.makeelement("target")
+        disk.append(target)
+    target.set("dev", name)
+
+
+def _letters() -> t.Iterator[str]:
+    """a, b, ... z, aa, ab, ..."""
+    for length in itertools.count(1):
+        yield from map("".join, itertools.product(string.ascii_lowercase, repeat=length))
 
 
 def _class_of(device: Element) -> str:

@@ -20,13 +20,10 @@ from .domain_xml import Element
 
 def create(uuid: str, name: str, wanted: Element, defaults: Element | None = None) -> Element:
     """The definition of a new machine: what is stated, over the defaults."""
-    if defaults is None:
-        domain = copy.deepcopy(wanted)
-    else:
-        domain = copy.deepcopy(defaults)
-        stated = copy.deepcopy(wanted)
-        merge.merge_domain(domain, stated)
-        devices.overlay(domain, stated, exact=frozenset(), implied=frozenset())
+    domain = wanted.makeelement("domain") if defaults is None else copy.deepcopy(defaults)
+    stated = copy.deepcopy(wanted)
+    merge.merge_domain(domain, stated)
+    devices.overlay(domain, stated, exact=frozenset(), implied=frozenset())
     return _identified(domain, uuid, name)
 
 
@@ -69,6 +66,7 @@ def with_identity(existing: Element, wanted: Element, name: str) -> Element:
     generation = domain.find("genid")
     if generation is not None and not (generation.text or "").strip():
         generation.text = text(existing, "genid") or None
+    devices.place_disks(domain_xml.devices_of(domain), domain_xml.devices_of(existing), False)
     pairs = devices.match_interfaces(existing.findall("devices/interface"), domain.findall("devices/interface"), False)
     for interface, found in pairs:
         if found is not None and interface.find("mac") is None:

@@ -39,13 +39,13 @@ class Found:
 
 def needed(wanted: Element, existing: Element | None) -> tuple[list[tuple[str, str]], list[str]]:
     """((pool, volume) of disks, paths of disks whose format nobody states) that have to be looked up."""
-    known = set() if existing is None else {_at(disk) for disk in existing.findall("devices/disk")}
+    known = _formats(existing)
     references, paths = [], []
     for disk in wanted.findall("devices/disk"):
         if disk.get("type") == "volume":
             references.append((attribute_of(disk, "source", "pool"), attribute_of(disk, "source", "volume")))
         elif attribute_of(disk, "source", "file") and not attribute_of(disk, "driver", "type"):
-            if disk.get("device", "disk") == "disk" and _at(disk) not in known:
+            if disk.get("device", "disk") == "disk" and attribute_of(disk, "source", "file") not in known:
                 paths.append(attribute_of(disk, "source", "file"))
     return references, paths
 
@@ -76,7 +76,7 @@ def resolve(
 
     A disk that stays on its file keeps its format: a guest can write into its disk what looks like another one.
     """
-    known = set() if existing is None else {_at(disk) for disk in existing.findall("devices/disk")}
+    known = _formats(existing)
     made = {(volume["pool"], volume["name"]): volume["format"] for volume in to_make}
     for disk in wanted.findall("devices/disk"):
         form = formats.get(attribute_of(disk, "source", "file"), "")
@@ -88,7 +88,11 @@ def resolve(
             form = volume.format if volume.exists else made[reference]
             if volume.path:
                 _point_at(disk, volume.path)
-        if form and _at(disk) not in known:
+        path = attribute_of(disk, "source", "file")
+        if path in known:
+            driver = _driver(disk)
+            driver.set("type", driver.get("type", known[path]))
+        elif form:
             _check_format(disk, form)
 
 
@@ -151,8 +155,10 @@ def _chain(
     yield f"its chain of backing files is longer than {_DEEPEST_CHAIN}"
 
 
-def _at(disk: Element) -> tuple[str, str]:
-    return attribute_of(disk, "target", "dev"), attribute_of(disk, "source", "file")
+def _formats(existing: Element | None) -> dict[str, str]:
+    """The formats of the disks that a machine has, by path."""
+    disks = [] if existing is None else existing.findall("devices/disk")
+    return {attribute_of(disk, "source", "file"): attribute_of(disk, "driver", "type", "raw") for disk in disks}
 
 
 def _point_at(disk: Element, path: str) -> None:
@@ -163,11 +169,16 @@ def _point_at(disk: Element, path: str) -> None:
     disk.set("type", "file")
 
 
-def _check_format(disk: Element, form: str) -> None:
+def _driver(disk: Element) -> Element:
     driver = disk.find("driver")
     if driver is None:
         driver = disk.makeelement("driver", {"name": "qemu"})
         disk.insert(0, driver)
+    return driver
+
+
+def _check_format(disk: Element, form: str) -> None:
+    driver = _driver(disk)
     stated = driver.get("type", form)
     if stated != form:
         target, path = attribute_of(disk, "target", "dev"), attribute_of(disk, "source", "file")
