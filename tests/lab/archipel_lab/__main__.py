@@ -22,11 +22,14 @@ def up(lab: Lab, args: argparse.Namespace) -> None:
     """Bring all hosts up; what runs already is left alone."""
     machine.need(machine.TOOLS)
     machine.raise_limits()
+    for other in Lab.abandoned():
+        down(other, args)
     with locked(lab.lock):
         release = _release(lab, args.release)
         base = image.base(release)
-        if not lab.key.exists():
+        if not lab.key.with_suffix(".pub").exists():
             lab.key.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lab.key.unlink(missing_ok=True)
             run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", lab.bridge, "-f", lab.key])
         lab.shared.mkdir(parents=True, exist_ok=True)
         guest.install(lab.shared)
@@ -44,6 +47,7 @@ def _release(lab: Lab, wanted: str | None) -> str:
             raise LabError(f"scenario {lab.scenario} is up with {present}: `down` it first")
         return present
     lab.state.mkdir(parents=True, exist_ok=True)
+    lab.origin.write_text(f"{lab.checkout}\n{lab.scenario}\n")
     record.write_text(f"{wanted or 'bookworm'}\n")
     return wanted or "bookworm"
 

@@ -101,10 +101,12 @@ class Host:
             command[-1:-1] = ["--bind=/dev/fuse", f"--bind={self.lab.shared}:/srv/vm"]
         for group in self._cgroups():
             group.mkdir(exist_ok=True)
-        joins = " && ".join(f"echo $$ > '{group}/cgroup.procs'" for group in self._cgroups())
+        joins = "".join(f"echo $$ > '{group}/cgroup.procs' && " for group in self._cgroups())
+        # nspawn tells by 133 that the host wants to reboot.
+        script = f'{joins} while "$@"; [ $? = 133 ]; do :; done'
         with (self.directory / "console.log").open("wb") as console:
             subprocess.Popen(
-                ["sh", "-c", f'{joins} && exec "$@"', "lab-host", *command],
+                ["sh", "-c", script, "lab-host", *command],
                 # With the host's own unified hierarchy qemu needs no cgroup settings of its own.
                 env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
                 stdin=subprocess.DEVNULL,

@@ -22,13 +22,14 @@ HYPERVISORS = frozenset(GROUPS["hypervisors"])
 
 @dataclass(frozen=True)
 class Lab:
-    """One set of hosts: this checkout's, for one scenario."""
+    """One set of hosts: a checkout's, for one scenario."""
 
     scenario: str
+    checkout: Path = CHECKOUT
 
     @property
     def digest(self) -> bytes:
-        return hashlib.sha256(f"{CHECKOUT}\0{self.scenario}".encode()).digest()
+        return hashlib.sha256(f"{self.checkout}\0{self.scenario}".encode()).digest()
 
     @property
     def id(self) -> str:
@@ -64,6 +65,11 @@ class Lab:
         return STATE_ROOT / self.id
 
     @property
+    def origin(self) -> Path:
+        """The file that names the checkout and the scenario, for a person and for `abandoned`."""
+        return self.state / "origin"
+
+    @property
     def lock(self) -> Path:
         return STATE_ROOT / f"{self.id}.lock"
 
@@ -90,6 +96,16 @@ class Lab:
             f"-oControlPath={self.state}/ssh/%h",
             "-oControlPersist=60",
         ]
+
+    @classmethod
+    def abandoned(cls) -> list[Lab]:
+        """Labs whose checkout was deleted without a `down` before."""
+        labs = []
+        for path in STATE_ROOT.glob("*/origin"):
+            checkout, _newline, scenario = path.read_text().rstrip("\n").partition("\n")
+            if scenario and not Path(checkout).exists():
+                labs.append(cls(scenario, Path(checkout)))
+        return labs
 
     def inventory(self) -> dict:
         """Ansible's inventory in the form that a script prints for --list."""
