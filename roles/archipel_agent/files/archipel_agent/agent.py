@@ -14,9 +14,9 @@ import signal
 import typing as t
 import weakref
 
-from archipel_protocol import errors, jids
+from archipel_protocol import declaration, errors, jids, states
 
-from . import libvirt_facade, migration, notify, xmpp
+from . import domains, libvirt_facade, migration, notify, xmpp
 from .config import Config
 from .hypervisor import HypervisorEntity
 from .normaliser_client import Normaliser
@@ -26,7 +26,7 @@ from .virtual_machine import VirtualMachineEntity
 log = logging.getLogger(__name__)
 
 # The modules that declare handlers.
-CAPABILITIES = ("hypervisor_control", "vm_control", "vm_definition", "declaration", "migration")
+CAPABILITIES = ("hypervisor_control", "vm_control", "vm_definition", "migration")
 
 # Logins at the same time, so that a thousand machines don't starve the hypervisor's own session.
 LOGINS = 16
@@ -55,6 +55,7 @@ class Agent:
         self.hypervisor = HypervisorEntity(self)
         self.vms: dict[str, VirtualMachineEntity] = {}
         self.logins = asyncio.Semaphore(LOGINS)
+        self.settling: dict[str, asyncio.Task[t.Any]] = {}  # by UUID, migration.py's
         self._tasks: set[asyncio.Task[t.Any]] = set()
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
@@ -142,7 +143,6 @@ class Agent:
         jid = jids.vm_jid(uuid, self.domain)
         if entity is None:
             entity = self._add(self.store.add(jid, name, secrets.token_urlsafe(32)))
-            entity.start()
         elif entity.releasing:
             entity.keep()
             self.store.change(jid, name=name, releasing=False, registered=False)
@@ -155,7 +155,6 @@ class Agent:
         row = self.store.add(jid, name, password, registered=True)
         self.store.change(jid, next_password=secrets.token_urlsafe(32))
         entity = self._add(row)
-        entity.start()
         await entity.refresh()
         self.hypervisor.count()
         return entity
@@ -179,7 +178,28 @@ class Agent:
     def _add(self, row: Row) -> VirtualMachineEntity:
         uuid = jids.node(row.jid)
         entity = self.vms[uuid] = VirtualMachineEntity(self, uuid, row.name)
+        entity.start()
+        if row.releasing:
+            entity.release()
         return entity
+
+    async def facts(self, uuid: str) -> declaration.Facts | None:
+        """What is known of a domain, managed or not; None if there is none."""
+        machine = await self.libvirt.call(domains.look, uuid)
+        if machine is None:
+            return None
+        return {
+            "name": machine.name,
+            "uuid": uuid,
+            "jid": jids.vm_jid(uuid, self.domain, self.node),
+            "hypervisor": self.node,
+            "state": states.NAMES.get(machine.state, states.NAMES[states.NOSTATE]),
+            "managed": self.is_managed(uuid),
+            "persistent": machine.persistent,
+            "autostart": machine.autostart,
+            "memory": machine.memory,
+            "vcpus": machine.vcpus,
+        }
 
     # libvirt
 
@@ -198,13 +218,17 @@ class Agent:
 
     async def _reconcile(self) -> None:
         """Has every entity show how its domain stands, and settles migrations that were interrupted."""
-        before = {uuid: entity.events_seen for uuid, entity in self.vms.items()}
-        try:
-            found = await self.libvirt.call(libvirt_facade.standings)
-        except errors.ArchipelError as fault:
-            # The connection is gone again: its return brings the next reconciliation.
-            log.warning("cannot list the domains: %s", fault.message)
-            return
+        while True:
+            before = {uuid: entity.events_seen for uuid, entity in self.vms.items()}
+            try:
+                found = await self.libvirt.call(libvirt_facade.standings)
+                break
+            except errors.ArchipelError as fault:
+                log.warning("cannot list the domains: %s", fault.message)
+            if not self.libvirt.connected:
+                # Its return brings the next reconciliation.
+                return
+            await asyncio.sleep(5)
         for uuid, entity in list(self.vms.items()):
             if entity.events_seen == before.get(uuid):
                 entity.stands(found.get(uuid))

@@ -132,7 +132,7 @@ def _level(value: str) -> str:
 
 def _bare_jid(value: str) -> str:
     if not _BARE_JID.match(value) or value != value.lower():
-        raise ValueError("bare JIDs in lower case, like admin@example.org")
+        raise ValueError("a bare JID in lower case, like admin@example.org")
     return value
 
 
@@ -212,7 +212,7 @@ class _Reader:
 
     def _refuse_unknown(self) -> None:
         known: dict[str, list[str]] = {}
-        for section, name, dummy, dummy2 in _OPTIONS:
+        for section, name, *dummy in _OPTIONS:
             known.setdefault(section, []).append(name)
         sections = [*known, _GRANTS, _PEERS]
         for section in self._parser.sections():
@@ -237,7 +237,7 @@ class _Reader:
         try:
             _bare_jid(jid)
         except ValueError as exc:
-            raise self._wrong(_GRANTS, jid, value, f"on the left: {exc}") from None
+            raise self._wrong(_GRANTS, jid, value, f"{exc}, on the left") from None
         granted = frozenset(value.split())
         unknown = sorted(granted - NAMES)
         if unknown:
@@ -248,9 +248,9 @@ class _Reader:
         try:
             _hypervisor_jid(jid)
         except ValueError as exc:
-            raise self._wrong(_PEERS, jid, uri, f"on the left: {exc}") from None
+            raise self._wrong(_PEERS, jid, uri, f"{exc}, on the left") from None
         if jids.domain(jid) != domain:
-            raise self._wrong(_PEERS, jid, uri, f"on the left: a hypervisor of {domain}")
+            raise self._wrong(_PEERS, jid, uri, f"a hypervisor of {domain} on the left")
         if not _REMOTE_URI.match(uri):
             raise self._wrong(_PEERS, jid, uri, "a libvirt URI with transport and host, like qemu+tls://hv2/system")
         return Peer(jid, jids.node(jid), uri)

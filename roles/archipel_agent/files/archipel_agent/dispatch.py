@@ -90,7 +90,7 @@ def handler(
     def declare(function: H) -> H:
         key = (on, namespace, action)
         if key in _HANDLERS:
-            raise ValueError("%s %s is declared twice on %s" % (namespace, action, on))
+            raise ValueError(f"{namespace} {action} is declared twice on {on}")
         _HANDLERS[key] = Handler(namespace, action, permission, on, code, function)
         return function
 
@@ -114,7 +114,7 @@ async def answer(entity: t.Any, permissions: Permissions, sender: str, query: ET
     if not permissions.permits(sender, found.permission):
         log.info("%s was denied %s %s on %s", sender, namespace, action, entity.jid)
         raise errors.PermissionDenied(
-            "%s lacks the permission '%s' on %s" % (jids.bare(sender), found.permission, jids.bare(entity.jid))
+            f"{jids.bare(sender)} lacks the permission '{found.permission}' on {jids.bare(entity.jid)}"
         )
     log.info("%s asks %s for %s %s", sender, entity.jid, namespace, action)
     request = Request(sender, namespace, action, element, permissions)
@@ -126,7 +126,7 @@ async def answer(entity: t.Any, permissions: Permissions, sender: str, query: ET
     except Exception as exc:
         log.exception("%s %s of %s failed", namespace, action, sender)
         # The text of an unforeseen exception may hold anything, so it stays in the log.
-        message = "%s failed inside the agent (%s); its log has more" % (action, type(exc).__name__)
+        message = f"{action} failed inside the agent ({type(exc).__name__}); its log has more"
         raise errors.ArchipelError(message, found.code) from exc
     if content is None or isinstance(content, str):
         return payloads.reply(namespace, text=content)

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Archipel maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a hypervisor and a virtual machine have in common on XMPP: a login that is kept, presence, requests, contacts."""
+"""What hypervisors and virtual machines have in common: a login that is kept, presence, requests, contacts."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import logging
 import typing as t
 from xml.etree import ElementTree as ET
 
-from archipel_protocol import errors, jids, payloads
-from archipel_protocol import namespaces as ns
+from archipel_protocol import errors, jids, namespaces as ns, payloads
 
 from . import dispatch, permissions, xmpp
 from .backoff import pauses
@@ -51,7 +50,8 @@ class Entity:
 
     async def stop(self) -> None:
         """Ends the session, and the requests that are being handled."""
-        tasks = [task for task in (self._keeper, *self._requests) if task is not None and task is not asyncio.current_task()]
+        own = asyncio.current_task()
+        tasks = [task for task in (self._keeper, *self._requests) if task is not None and task is not own]
         for task in tasks:
             task.cancel()
         if tasks:
@@ -156,27 +156,26 @@ class Entity:
         """XEP-0199, XEP-0030 and Archipel's own; raises UnknownAction or ArchipelError."""
         if payload is None:
             raise errors.MalformedRequest("a request carries one element")
-        if payload.tag == "{%s}ping" % ns.PING and kind == "get":
+        if payload.tag == f"{{{ns.PING}}}ping" and kind == "get":
             return None
-        if payload.tag == "{%s}query" % ns.DISCO_INFO and kind == "get" and not payload.get("node"):
+        if payload.tag == f"{{{ns.DISCO_INFO}}}query" and kind == "get" and not payload.get("node"):
             return self._disco_info()
         if not payload.tag.startswith("{archipel:"):
             raise dispatch.UnknownAction
         return await dispatch.answer(self, self.agent.permissions, sender, payload)
 
     def _disco_info(self) -> ET.Element:
-        query = ET.Element("{%s}query" % ns.DISCO_INFO)
+        query = ET.Element(f"{{{ns.DISCO_INFO}}}query")
         category, kind = self.identity
-        tag = "{%s}%%s" % ns.DISCO_INFO
-        ET.SubElement(query, tag % "identity", {"category": category, "type": kind, "name": self.name})
+        ET.SubElement(query, f"{{{ns.DISCO_INFO}}}identity", {"category": category, "type": kind, "name": self.name})
         spoken = {one.namespace for one in dispatch.handlers(self.kind)}
         for feature in sorted({ns.DISCO_INFO, ns.PING} | spoken):
-            ET.SubElement(query, tag % "feature", {"var": feature})
+            ET.SubElement(query, f"{{{ns.DISCO_INFO}}}feature", {"var": feature})
         return query
 
 
 def _condition(name: str, code: str) -> ET.Element:
     """An <error/> with one of XMPP's own conditions (RFC 6120, 8.3.3)."""
     element = ET.Element("error", {"type": "cancel", "code": code})
-    ET.SubElement(element, "{%s}%s" % (ns.STANZAS, name))
+    ET.SubElement(element, f"{{{ns.STANZAS}}}{name}")
     return element

@@ -16,6 +16,7 @@ import threading
 import typing as t
 
 import libvirt
+
 from archipel_protocol import errors, states
 
 from .backoff import pauses
@@ -153,7 +154,7 @@ class Libvirt:
         """
         connection = self.connection
         if connection is None:
-            raise errors.LibvirtError("libvirt is out of reach: %s" % self._reason, libvirt.VIR_ERR_NO_CONNECT)
+            raise errors.LibvirtError(f"libvirt is out of reach: {self._reason}", libvirt.VIR_ERR_NO_CONNECT)
         limit = self.timeout if timeout is None else timeout
         try:
             return await asyncio.wait_for(self._in_thread(function, connection, *args), limit)
@@ -161,7 +162,7 @@ class Libvirt:
             raise translate(fault) from fault
         except asyncio.TimeoutError:
             name = getattr(function, "__name__", "call").strip("_").replace("_", " ")
-            raise errors.ArchipelError("libvirt did not finish '%s' within %g s" % (name, limit)) from None
+            raise errors.ArchipelError(f"libvirt did not finish '{name}' within {limit:g} s") from None
 
     async def call_apart(self, function: t.Callable[..., T], *args: t.Any) -> T:
         """As call(), for what may take hours: on a connection and in a thread of its own, without a time limit."""
@@ -206,7 +207,7 @@ class Libvirt:
                     return state
                 await asyncio.wait_for(changed.wait(), deadline - self._loop.time())
         except asyncio.TimeoutError:
-            message = "the virtual machine is still %s after %g s" % (states.NAMES.get(state, "unknown"), timeout)
+            message = f"the virtual machine is still {states.NAMES.get(state, 'unknown')} after {timeout:g} s"
             raise errors.ArchipelError(message) from None
         finally:
             forget()
@@ -252,7 +253,7 @@ class Libvirt:
             self._tell(True)
             self._tried.set()
             await self._closed.wait()
-            self._reason = "the connection to %s was lost" % self.uri
+            self._reason = f"the connection to {self.uri} was lost"
             log.warning("%s", self._reason)
             self.connection = None
             self._tell(False)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import typing as t
 
 from archipel_protocol import errors, jids, states
@@ -54,7 +55,7 @@ class VirtualMachineEntity(Entity):
         self._events = 0
         self._releasing: asyncio.Task[None] | None = None
         # The account exists, and none of our passwords is its own.
-        self._foreign = False
+        self.foreign = False
         self.show(*states.LIBVIRT_LOST)
 
     # Presence
@@ -118,7 +119,7 @@ class VirtualMachineEntity(Entity):
         async with self.agent.logins:
             row = self.agent.store.row(self.bare)
             if row is None:
-                raise errors.ArchipelError("%s has no row in the store" % self.bare)
+                raise errors.ArchipelError(f"{self.bare} has no row in the store")
             if not row.registered:
                 await self._register(row.password)
             session = await self._try_passwords(row.password, row.next_password)
@@ -127,8 +128,8 @@ class VirtualMachineEntity(Entity):
                 await self._register(row.password)
                 session = await self._try_passwords(row.password, None)
             if session is None:
-                raise xmpp.NotAuthorized("the server refuses the password that %s was registered with" % self.bare)
-            self._foreign = False
+                raise xmpp.NotAuthorized(f"the server refuses the password that {self.bare} was registered with")
+            self.foreign = False
             return session
 
     async def on_login(self, session: xmpp.Session) -> None:
@@ -154,18 +155,28 @@ class VirtualMachineEntity(Entity):
         """Makes the account on the hypervisor's session; that it exists already is no error yet."""
         hypervisor = self.agent.hypervisor.session
         if hypervisor is None:
-            raise xmpp.Unreachable("the hypervisor is not connected to the XMPP server")
+            raise xmpp.Unreachable(f"{self.agent.node} is not connected to the XMPP server")
         try:
             await hypervisor.register(self.uuid, password)
         except xmpp.Conflict:
             row = self.agent.store.row(self.bare)
             if row is not None and row.registered:
-                self._foreign = True
+                self.foreign = True
                 raise xmpp.NotAuthorized(
-                    "the account %s exists and has another password than this agent knows; where no other hypervisor"
-                    " manages this machine, remove the account on the XMPP server" % self.bare
+                    f"the account {self.bare} exists and has another password than this agent knows; where no other"
+                    " hypervisor manages this machine, remove the account on the XMPP server"
                 ) from None
         self.agent.store.change(self.bare, registered=True)
+
+    def use_password(self, password: str) -> None:
+        """Takes over a password that counts on the server where ours do not; it is replaced at the next login."""
+        self.foreign = False
+        self.agent.store.change(self.bare, password=password, next_password=secrets.token_urlsafe(32))
+
+    def reclaim(self) -> None:
+        """The machine came back before it was forgotten here: no intention and no release counts any more."""
+        self.keep()
+        self.agent.store.change(self.bare, handover_to=None, handover_autostart=False, releasing=False)
 
     # The end of management
 
@@ -187,7 +198,7 @@ class VirtualMachineEntity(Entity):
         return self._releasing
 
     async def _release(self) -> None:
-        while not self._foreign:
+        while not self.foreign:
             try:
                 await asyncio.wait_for(self.online.wait(), 5)
                 if self.session is not None:

@@ -3,8 +3,8 @@
 
 """The only file that knows slixmpp, from 1.8 (Debian 12) to 1.17.
 
-A Session is one login, used once. It carries plain xml.etree elements, and no plugin of slixmpp beyond those that log in:
-what the agent says is small enough to be said in elements.
+A Session is one login, used once. It carries plain xml.etree elements, and no plugin of slixmpp beyond those that log
+in: what the agent says is small enough to be said in elements.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ import typing as t
 from xml.etree import ElementTree as ET
 
 import slixmpp
-from archipel_protocol import errors, jids, payloads
-from archipel_protocol import namespaces as ns
 from slixmpp.exceptions import IqError, IqTimeout
 from slixmpp.util.sasl import mechanisms
 from slixmpp.xmlstream.handler import Callback
 from slixmpp.xmlstream.matcher.base import MatcherBase
+
+from archipel_protocol import errors, jids, namespaces as ns, payloads
 
 log = logging.getLogger(__name__)
 
@@ -174,11 +174,15 @@ class Session:
             await asyncio.wait_for(asyncio.shield(self._ready), LOGIN_TIMEOUT)
         except asyncio.TimeoutError:
             self.close()
-            message = "%s:%d does not finish the login within %d s" % (self._server.host, self._server.port, LOGIN_TIMEOUT)
+            message = f"{self._where} does not finish the login within {LOGIN_TIMEOUT:g} s"
             raise Unreachable(message) from None
         except BaseException:
             self.close()
             raise
+
+    @property
+    def _where(self) -> str:
+        return f"{self._server.host}:{self._server.port}"
 
     @property
     def connected(self) -> bool:
@@ -221,13 +225,13 @@ class Session:
     ) -> ET.Element | None:
         """The payload of the answer to a request; raises the ArchipelError that it tells of, or Unreachable."""
         if not self.connected or self._client is None:
-            raise Unreachable("%s is not connected to the XMPP server" % jids.bare(self.jid))
+            raise Unreachable(f"{jids.bare(self.jid)} is not connected to the XMPP server")
         iq = self._client.make_iq(ito=to, itype=kind)
         iq.xml.append(payload)
         try:
             result = await iq.send(timeout=timeout)
         except IqTimeout:
-            raise Unreachable("%s does not answer within %g s" % (to, timeout)) from None
+            raise Unreachable(f"{to} does not answer within {timeout:g} s") from None
         except IqError as exc:
             raise _fault(exc.iq, to) from None
         return next(iter(result.xml), None)
@@ -251,9 +255,9 @@ class Session:
             removal.cancel()
 
     async def _register_query(self, fields: t.Mapping[str, str]) -> None:
-        query = ET.Element("{%s}query" % ns.REGISTER)
+        query = ET.Element(f"{{{ns.REGISTER}}}query")
         for name, value in fields.items():
-            ET.SubElement(query, "{%s}%s" % (ns.REGISTER, name)).text = value or None
+            ET.SubElement(query, f"{{{ns.REGISTER}}}{name}").text = value or None
         await self.request(self._server.domain, query)
 
     def _send_iq(self, kind: str, receiver: str, iq_id: str, children: t.Iterable[ET.Element]) -> None:
@@ -279,30 +283,25 @@ class Session:
     def _on_start(self, event: object) -> None:
         bound = str(self._client.boundjid) if self._client is not None else ""
         if bound != self.jid:
-            self._fail(Unreachable("the server bound %s instead of %s" % (bound, self.jid)))
+            self._fail(Unreachable(f"the server bound {bound} instead of {self.jid}"))
         elif not self._ready.done():
             self._keep_alive()
             self._ready.set_result(None)
 
     def _on_refused(self, event: object) -> None:
-        self._fail(NotAuthorized("the XMPP server refuses the password of %s" % jids.bare(self.jid)))
+        self._fail(NotAuthorized(f"the XMPP server refuses the password of {jids.bare(self.jid)}"))
 
     def _on_failed(self, reason: object) -> None:
-        self._fail(Unreachable("%s:%d: %s" % (self._server.host, self._server.port, reason)))
+        self._fail(Unreachable(f"{self._where}: {reason}"))
 
     def _on_certificate(self, reason: object) -> None:
-        text = "the certificate of %s:%d is not valid for %s: %s"
-        self._fail(Unreachable(text % (self._server.host, self._server.port, self._server.domain, reason)))
+        self._fail(Unreachable(f"the certificate of {self._where} is not valid for {self._server.domain}: {reason}"))
 
     def _on_stream_error(self, error: t.Any) -> None:
-        reason = "the XMPP server ended the session: %s %s" % (error["condition"], error["text"] or "")
-        self._end(reason.strip())
-        self._fail(Unreachable(reason.strip()))
+        self._end(f"the XMPP server ended the session: {error['condition']} {error['text'] or ''}".strip())
 
     def _on_disconnected(self, reason: object) -> None:
-        text = "the connection to %s:%d ended: %s" % (self._server.host, self._server.port, reason or "by the server")
-        self._fail(Unreachable(text))
-        self._end(text)
+        self._end(f"the connection to {self._where} ended: {reason or 'by the server'}")
 
     def _fail(self, fault: errors.ArchipelError) -> None:
         if not self._ready.done():
@@ -325,7 +324,7 @@ def _fault(iq: t.Any, to: str) -> errors.ArchipelError:
     """The error of an answer: Archipel's form, or XMPP's (RFC 6120, 8.3)."""
     element = next((child for child in iq.xml if payloads.split_tag(child.tag)[1] == "error"), None)
     if element is None:
-        return errors.ArchipelError("%s answers with an error that says nothing" % to)
+        return errors.ArchipelError(f"{to} answers with an error that says nothing")
     told = payloads.parse_error(element)
     if told is not None:
         return told
@@ -336,6 +335,6 @@ def _fault(iq: t.Any, to: str) -> errors.ArchipelError:
             text = child.text or ""
         else:
             condition = name
-    message = "%s answers %s%s" % (to, condition, ": %s" % text if text else "")
+    message = f"{to} answers {condition}" + (f": {text}" if text else "")
     kinds = {"service-unavailable": Unreachable, "recipient-unavailable": Unreachable, "conflict": Conflict}
     return kinds.get(condition, errors.ArchipelError)(message)

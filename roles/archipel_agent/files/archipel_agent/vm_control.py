@@ -1,0 +1,146 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""archipel:vm:control: power, facts and definition of one virtual machine. migrate is in migration.py."""
+
+from __future__ import annotations
+
+import asyncio
+import typing as t
+from xml.etree import ElementTree as ET
+
+from archipel_protocol import errors, namespaces as ns, states
+
+from .dispatch import Reply, Request, handler
+from .libvirt_facade import DomainNotFound, libvirt
+
+if t.TYPE_CHECKING:
+    from .virtual_machine import VirtualMachineEntity
+
+_INFO = f"{{{ns.VM_CONTROL}}}info"
+_DOMAIN = f"{{{ns.VM_CONTROL}}}domain"
+_NOT_DEFINED = f"{{{ns.VM_CONTROL}}}not-defined"
+
+T = t.TypeVar("T")
+
+
+async def _on_domain(entity: VirtualMachineEntity, code: int, function: t.Callable[..., T], *args: t.Any) -> T:
+    """Calls ``function(domain, *args)``; says so where libvirt has no such domain."""
+
+    def run(connection: libvirt.virConnect) -> T:
+        return function(connection.lookupByUUIDString(entity.uuid), *args)
+
+    run.__name__ = function.__name__
+    try:
+        return await entity.agent.libvirt.call(run)
+    except DomainNotFound:
+        raise errors.ArchipelError(f"{entity.name} is not defined", code) from None
+
+
+@handler(ns.VM_CONTROL, "create", "create", on="vm", code=errors.CODE_VM_CREATE)
+async def create(entity: VirtualMachineEntity, request: Request) -> Reply:
+    """Starts it. <domain id="N"/>"""
+    async with entity.agent.lock(entity.uuid):
+        number = await _on_domain(entity, errors.CODE_VM_CREATE, _start)
+    return [ET.Element(_DOMAIN, {"id": str(number)})]
+
+
+@handler(ns.VM_CONTROL, "shutdown", "shutdown", on="vm", code=errors.CODE_VM_SHUTDOWN)
+async def shutdown(entity: VirtualMachineEntity, request: Request) -> Reply:
+    """Asks the guest to shut down, and does not wait for it."""
+    async with entity.agent.lock(entity.uuid):
+        await _on_domain(entity, errors.CODE_VM_SHUTDOWN, _shut_down)
+        if entity.state == states.RUNNING:
+            entity.show(entity.shown[0], states.PRESENCE[states.SHUTDOWN][1])
+
+
+@handler(ns.VM_CONTROL, "destroy", "destroy", on="vm", code=errors.CODE_VM_DESTROY)
+async def destroy(entity: VirtualMachineEntity, request: Request) -> Reply:
+    """Powers off; nothing happens to one that is off."""
+    async with entity.agent.lock(entity.uuid):
+        await _on_domain(entity, errors.CODE_VM_DESTROY, _power_off)
+
+
+@handler(ns.VM_CONTROL, "suspend", "suspend", on="vm", code=errors.CODE_VM_SUSPEND)
+async def suspend(entity: VirtualMachineEntity, request: Request) -> Reply:
+    """Pauses."""
+    async with entity.agent.lock(entity.uuid):
+        await _on_domain(entity, errors.CODE_VM_SUSPEND, _suspend)
+
+
+@handler(ns.VM_CONTROL, "resume", "resume", on="vm", code=errors.CODE_VM_RESUME)
+async def resume(entity: VirtualMachineEntity, request: Request) -> Reply:
+    """Continues after a pause."""
+    async with entity.agent.lock(entity.uuid):
+        await _on_domain(entity, errors.CODE_VM_RESUME, _resume)
+
+
+@handler(ns.VM_CONTROL, "info", "info", on="vm", code=errors.CODE_VM_INFO)
+async def info(entity: VirtualMachineEntity, request: Request) -> Reply:
+    """<info state maxMem memory nrVirtCpu cpuPrct hypervisor autostart/>; memory in KiB.
+
+    cpuPrct counts since the request before, so that nobody has to wait for a second sample; 0 in the first answer.
+    """
+    found, autostart = await _on_domain(entity, errors.CODE_VM_INFO, _info)
+    state, most, memory, processors, nanoseconds = found
+    now = asyncio.get_running_loop().time()
+    before, entity.cpu_sample = entity.cpu_sample, (now, nanoseconds)
+    share = 0.0
+    if before is not None and now > before[0] and nanoseconds >= before[1]:
+        share = (nanoseconds - before[1]) / 1e7 / (now - before[0]) / max(processors, 1)
+    attributes = {
+        "state": str(state),
+        "maxMem": str(most),
+        "memory": str(memory),
+        "nrVirtCpu": str(processors),
+        "cpuPrct": f"{min(share, 100):.1f}",
+        "hypervisor": entity.agent.jid,
+        "autostart": str(autostart),
+    }
+    return [ET.Element(_INFO, attributes)]
+
+
+@handler(ns.VM_CONTROL, "xmldesc", "xmldesc", on="vm", code=errors.CODE_VM_XMLDESC)
+async def xmldesc(entity: VirtualMachineEntity, request: Request) -> Reply:
+    """The definition as an element, without any password; <not-defined/> where there is none."""
+    try:
+        text = await _on_domain(entity, errors.CODE_VM_XMLDESC, _xmldesc)
+    except errors.LibvirtError:
+        raise
+    except errors.ArchipelError:
+        return [ET.Element(_NOT_DEFINED)]
+    return [ET.fromstring(text)]
+
+
+# In a thread
+
+
+def _start(domain: libvirt.virDomain) -> int:
+    domain.create()
+    return int(domain.ID())
+
+
+def _shut_down(domain: libvirt.virDomain) -> None:
+    domain.shutdown()
+
+
+def _power_off(domain: libvirt.virDomain) -> None:
+    if domain.isActive():
+        domain.destroy()
+
+
+def _suspend(domain: libvirt.virDomain) -> None:
+    domain.suspend()
+
+
+def _resume(domain: libvirt.virDomain) -> None:
+    domain.resume()
+
+
+def _info(domain: libvirt.virDomain) -> tuple[list[int], int]:
+    return domain.info(), domain.autostart() if domain.isPersistent() else 0
+
+
+def _xmldesc(domain: libvirt.virDomain) -> str:
+    """Without VIR_DOMAIN_XML_SECURE, which alone shows passwords."""
+    return str(domain.XMLDesc())

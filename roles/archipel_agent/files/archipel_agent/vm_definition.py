@@ -1,0 +1,109 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""archipel:vm:definition: define and undefine of one virtual machine, as whole domain XML."""
+
+from __future__ import annotations
+
+import copy
+import typing as t
+from xml.etree import ElementTree as ET
+
+from archipel_protocol import errors, namespaces as ns, payloads, states
+
+from . import domain_xml, domains, host_access, permissions
+from .dispatch import Reply, Request, handler
+from .libvirt_facade import libvirt
+
+if t.TYPE_CHECKING:
+    from .virtual_machine import VirtualMachineEntity
+
+# What a domain's elements are in besides no namespace at all: the <query/>'s, the stream's, and the one that Archipel's
+# client leaves behind.
+_PLAIN = frozenset((ns.VM_DEFINITION, "jabber:client", "http://www.gajim.org/xmlns/undeclared"))
+
+
+@handler(ns.VM_DEFINITION, "define", "define", on="vm", code=errors.CODE_VM_DEFINE)
+async def define(entity: VirtualMachineEntity, request: Request) -> Reply:
+    """<domain/> with the machine's own UUID replaces the definition; a missing graphics password stays."""
+    wanted = _domain(request)
+    uuid = domain_xml.text_of(wanted, "uuid")
+    if uuid.lower() != entity.uuid:
+        message = f"<uuid> is '{uuid}' and must be {entity.uuid}"
+        raise errors.ArchipelError(message, errors.CODE_VM_DEFINE)
+    await _refuse_host_access(entity, request, wanted)
+    async with entity.agent.lock(entity.uuid):
+        await entity.agent.libvirt.call(_define, entity.uuid, domain_xml.serialise(wanted))
+    return None
+
+
+@handler(ns.VM_DEFINITION, "undefine", "undefine", on="vm", code=errors.CODE_VM_DESTROY)
+async def undefine(entity: VirtualMachineEntity, request: Request) -> Reply:
+    """The definition goes, the entity stays and says so; storage is left alone. Refused while the machine is active."""
+    async with entity.agent.lock(entity.uuid):
+        machine = await entity.agent.libvirt.call(domains.look, entity.uuid)
+        if machine is None:
+            raise errors.ArchipelError(f"{entity.name} is not defined", errors.CODE_VM_DESTROY)
+        if machine.active:
+            name = states.NAMES.get(machine.state, "active")
+            raise errors.ArchipelError(f"{entity.name} is {name}; stop it first", errors.CODE_VM_DESTROY)
+        await entity.agent.libvirt.call(domains.undefine, entity.uuid)
+    return None
+
+
+def _domain(request: Request) -> domain_xml.Element:
+    found = request.child("domain")
+    if found is None:
+        raise errors.MalformedRequest("define needs a <domain/>")
+    plain = copy.deepcopy(found)
+    for element in plain.iter():
+        namespace, name = payloads.split_tag(element.tag)
+        if namespace in _PLAIN:
+            element.tag = name
+    return domain_xml.parse_domain(ET.tostring(plain, encoding="unicode"))
+
+
+async def _refuse_host_access(entity: VirtualMachineEntity, request: Request, wanted: domain_xml.Element) -> None:
+    """Raises PermissionDenied where the definition reaches into the host and the sender may not."""
+    if request.permits(permissions.HOST_ACCESS):
+        return
+    agent = entity.agent
+    kind = wanted.get("type", "")
+    normal = await agent.normaliser.normalise(domain_xml.serialise(wanted), kind)
+    complete = domain_xml.parse_domain(normal) if normal is not None else wanted
+    emulators = await agent.libvirt.call(_emulators)
+    reasons = host_access.check(complete, emulators)
+    if reasons:
+        raise errors.PermissionDenied(f"the definition needs the permission 'host_access': {'; '.join(reasons)}")
+
+
+# In a thread
+
+
+def _emulators(connection: libvirt.virConnect) -> frozenset[str]:
+    """The emulators that libvirt itself would choose."""
+    capabilities = domain_xml.parse(connection.getCapabilities(), "the capabilities")
+    return frozenset(emulator.text.strip() for emulator in capabilities.iter("emulator") if emulator.text)
+
+
+def _define(connection: libvirt.virConnect, uuid: str, xml: str) -> None:
+    wanted = domain_xml.parse_domain(xml)
+    try:
+        existing = connection.lookupByUUIDString(uuid)
+    except libvirt.libvirtError as fault:
+        if fault.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+            raise
+    else:
+        flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
+        _keep_passwords(domain_xml.parse_domain(existing.XMLDesc(flags)), wanted)
+    connection.defineXML(domain_xml.serialise(wanted))
+
+
+def _keep_passwords(existing: domain_xml.Element, wanted: domain_xml.Element) -> None:
+    """A definition that was read by xmldesc has no passwords; sent back, it must not erase them."""
+    for graphics in wanted.findall("devices/graphics"):
+        if graphics.get("passwd") is not None:
+            continue
+        for old in existing.findall("devices/graphics"):
+            if old.get("type") == graphics.get("type") and old.get("passwd") is not None:
+                graphics.set("passwd", old.get("passwd"))
