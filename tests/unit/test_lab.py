@@ -9,6 +9,7 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
+
 from archipel_lab.topology import HOSTS, Lab
 
 LABS = [Lab(scenario, Path(checkout)) for checkout in ("/a", "/b") for scenario in ("default", "molecule")]
