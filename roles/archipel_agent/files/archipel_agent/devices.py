@@ -19,6 +19,9 @@ from .merge import drop, merge
 # The prefix of a disk's name in the guest, by bus; libvirt guesses the bus from it.
 _TARGET_PREFIX = {"virtio": "vd", "scsi": "sd", "sata": "sd", "usb": "sd", "ide": "hd", "fdc": "fd", "xen": "xvd"}
 
+# What libvirt chooses on x86 (formatdomain.html#input-devices).
+_INPUT_BUS = {"mouse": "ps2", "keyboard": "ps2", "tablet": "usb"}
+
 Key = t.Tuple[str, ...]
 Pairs = t.List[t.Tuple[Element, t.Optional[Element]]]
 
@@ -90,7 +93,8 @@ def match_interfaces(existing: list[Element], stated: list[Element], by_position
 
     for interface in stated:
         address = _mac(interface)
-        take(interface, [old for old in left if address and _mac(old) == address])
+        same = [old for old in left if address and _mac(old) == address]
+        take(interface, sorted(same, key=lambda old: not _same_link(old, interface)))
     for interface in stated:
         if id(interface) not in found and not _mac(interface):
             take(interface, [old for old in left if _same_link(old, interface)])
@@ -108,8 +112,8 @@ def _match(existing: dict[Key, Element], stated: list[Element], exact: frozenset
     )
     by_interface = {id(interface): found for interface, found in interfaces}
     for device in stated:
-        if device.tag == "input" and not device.get("bus"):
-            device.set("bus", "usb" if device.get("type") == "tablet" else "ps2")
+        if device.tag == "input" and not device.get("bus") and device.get("type") in _INPUT_BUS:
+            device.set("bus", _INPUT_BUS[device.get("type")])
     pairs: Pairs = []
     for key, device in zip(domain_xml.device_keys(stated), stated):
         if device.tag == "interface":
@@ -238,11 +242,11 @@ def _before_disk(existing: Element, stated: Element) -> None:
     if bus and bus != attribute_of(existing, "target", "bus"):
         drop(existing, "address")
     source = stated.find("source")
-    if source is None:
-        return
-    if not source.attrib and not len(source):
-        drop(existing, "source", "backingStore")
-        stated.remove(source)
+    if source is None or not (source.attrib or len(source)):
+        # A drive is stated with its medium, or empty.
+        if _class_of(stated) in ("cdrom", "floppy"):
+            drop(existing, "source", "backingStore")
+            drop(stated, "source")
     elif _moved(existing, stated):
         drop(existing, "source", "backingStore", "mirror")
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-import libvirt
-
 from archipel_protocol import states
 from archipel_protocol.errors import CODE_DECLARATION, ArchipelError
 
 from . import domain_xml
+from .libvirt_facade import libvirt
 
 _DUMP = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
 _GONE = (libvirt.VIR_ERR_NO_DOMAIN,)

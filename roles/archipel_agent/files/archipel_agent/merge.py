@@ -23,7 +23,9 @@ _DISCRIMINATOR = {
 }
 # Attributes that tell repeated elements apart, the first that is there.
 _NAMES = ("name", "id", "vcpu", "iothread", "cellid", "file")
-_REPEATED_UNNAMED = frozenset(("boot", "listen", "host", "ip", "route", "page", "initarg", "entry", "oemStrings"))
+_REPEATED_UNNAMED = frozenset(
+    ("boot", "emulatorsched", "entry", "host", "initarg", "iothreadsched", "ip", "listen", "page", "route", "vcpusched")
+)
 # An alias of a machine type, and how its pinned versions begin; others are <alias>-<version>.
 _MACHINE_FAMILIES = {"pc": "pc-i440fx", "q35": "pc-q35"}
 _PINNED_MACHINE = re.compile(r"(?P<family>.+?)-(?:rhel|noble-v|jammy-v)?\d+(?:\.\d+)*(?:-[a-z0-9-]+)?\Z")
@@ -116,7 +118,7 @@ def _grouped(element: Element) -> dict[str, list[Element]]:
 
 def _merge_group(base: Element, tag: str, group: list[Element]) -> None:
     olds = base.findall(tag)
-    name = next((name for name in _NAMES if all(child.get(name) is not None for child in group)), None)
+    name = next((name for name in _NAMES if _names(group, name)), None)
     if tag in _REPEATED_UNNAMED or (name is None and len(group) > 1):
         for old in olds:
             base.remove(old)
@@ -128,6 +130,11 @@ def _merge_group(base: Element, tag: str, group: list[Element]) -> None:
             base.append(copy.deepcopy(child))
         else:
             merge(old, child)
+
+
+def _names(group: list[Element], attribute: str) -> bool:
+    values = [child.get(attribute) for child in group]
+    return None not in values and len(set(values)) == len(values)
 
 
 def _merge_metadata(base: Element, wanted: Element) -> None:

@@ -43,38 +43,53 @@ async def change(existing: Element, desired: Desired, wanted: Element, normalise
 
     The cheap questions come first: most declarations state what is there already.
     """
-    implied = None
-    if desired.exact & IMPLICIT and overlay.is_complete(wanted):
-        implied = await _alone(existing, desired, wanted, normalise)
-    candidate = overlay.overlay(existing, wanted, domain_xml.text_of(existing, "name"), desired.exact, implied)
+    name = domain_xml.text_of(existing, "name")
+    alone = None
+    if desired.exact & IMPLICIT:
+        alone = await _alone(existing, name, wanted, normalise)
+    candidate = overlay.overlay(existing, wanted, name, desired.exact, alone)
     if domain_xml.equal(candidate, existing):
         return None
-    completed = await _complete(candidate, normalise)
+    try:
+        completed = await _complete(candidate, normalise)
+    except LibvirtError:
+        if await _counts_by_itself(existing, name, wanted, normalise):
+            return None
+        raise
     if completed is None:
         return Prediction(candidate, False)
-    if domain_xml.equal(completed, existing):
+    if domain_xml.equal(completed, existing) or await _counts_by_itself(existing, name, wanted, normalise):
         return None
-    if overlay.is_complete(wanted):
-        # An overlay can keep too much of what libvirt once added; a whole definition also counts by itself.
-        alone = implied if implied is not None else await _alone(existing, desired, wanted, normalise)
-        if alone is not None and domain_xml.equal(alone, existing):
-            return None
     # What libvirt would rewrite anyway, say in the definition of an older version, is nobody's wish.
-    untouched = await _complete(existing, normalise)
+    untouched = await _complete_if_possible(existing, normalise)
     if untouched is not None and domain_xml.equal(completed, untouched):
         return None
     return Prediction(completed, True)
 
 
-async def _alone(existing: Element, desired: Desired, wanted: Element, normalise: Normalise) -> Element | None:
+async def _counts_by_itself(existing: Element, name: str, wanted: Element, normalise: Normalise) -> bool:
+    """Whether ``wanted`` is a whole definition, and the existing one.
+
+    An overlay can keep too much of what libvirt once added.
+    """
+    alone = await _alone(existing, name, wanted, normalise)
+    return alone is not None and domain_xml.equal(alone, existing)
+
+
+async def _alone(existing: Element, name: str, wanted: Element, normalise: Normalise) -> Element | None:
     """``wanted`` completed by itself as the same machine; None where it is none."""
-    candidate = overlay.with_identity(existing, wanted, domain_xml.text_of(existing, "name"))
+    if not overlay.is_complete(wanted):
+        return None
+    candidate = overlay.with_identity(existing, wanted, name)
     if not candidate.get("type"):
         candidate.set("type", existing.get("type"))
+    return await _complete_if_possible(candidate, normalise)
+
+
+async def _complete_if_possible(candidate: Element, normalise: Normalise) -> Element | None:
     try:
         return await _complete(candidate, normalise)
     except LibvirtError:
-        # It need not be a whole machine; the overlay decides.
         return None
 
 

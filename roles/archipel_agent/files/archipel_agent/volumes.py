@@ -12,7 +12,6 @@ import dataclasses
 import os.path
 import typing as t
 
-import libvirt
 from lxml import etree
 
 from archipel_protocol.declaration import Volume
@@ -20,6 +19,7 @@ from archipel_protocol.errors import CODE_DECLARATION, ArchipelError
 
 from . import domain_xml
 from .domain_xml import Element, attribute_of, text_of
+from .libvirt_facade import libvirt
 
 # Pools whose volumes are files in one folder (https://libvirt.org/storage.html).
 _FOLDERS = frozenset(("dir", "fs", "netfs"))
