@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -13,9 +14,10 @@ COLUMNS = ("VM", "Hypervisor", "State", "Memory", "JID")
 
 
 def machines() -> list[dict]:
-    """The module's `vms`. A one-line answer reads `localhost | SUCCESS => {...}`."""
-    module = ["ansible", "localhost", "--one-line", "-m", "archipel.platform.archipel_vm_info"]
-    answer = subprocess.run(module, stdout=subprocess.PIPE, text=True, check=False)
+    """The module's `vms`. The answer reads `localhost | SUCCESS => {...}`."""
+    module = ["ansible", "localhost", "-i", "inventories/lab", "-m", "archipel.platform.archipel_vm_info"]
+    environment = {**os.environ, "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"}
+    answer = subprocess.run(module, stdout=subprocess.PIPE, text=True, check=False, env=environment)
     if answer.returncode:
         sys.exit(answer.stdout)
     return json.loads(answer.stdout.partition("=>")[2])["vms"]
