@@ -1,0 +1,126 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import pytest
+
+from archipel_agent import describe
+from archipel_agent.domain_xml import parse
+
+WEB = """
+<domain type='kvm'><name>web</name><memory unit='KiB'>131072</memory><currentMemory unit='KiB'>131072</currentMemory>
+  <vcpu placement='static'>2</vcpu>
+  <os><type>hvm</type><kernel>/vm/k</kernel><initrd>/vm/i</initrd><cmdline>quiet</cmdline></os>
+  <devices>
+    <disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='/vm/drives/a'/>
+      <target dev='vda' bus='virtio'/></disk>
+    <disk type='volume' device='disk'><driver name='qemu' type='raw'/><source pool='lvm' volume='b'/>
+      <target dev='vdb' bus='virtio'/></disk>
+    <disk type='file' device='cdrom'><source file='/vm/iso/x.iso'/><target dev='sda' bus='sata'/></disk>
+    <interface type='network'><mac address='52:54:00:00:00:01'/><source network='default'/><model type='virtio'/>
+    </interface>
+    <interface type='bridge'><mac address='52:54:00:00:00:02'/><source bridge='br0'/></interface>
+    <interface type='direct'><mac address='52:54:00:00:00:03'/><source dev='eth0'/></interface>
+    <graphics type='vnc' passwd='secret' listen='127.0.0.1'><listen type='address' address='127.0.0.1'/></graphics>
+  </devices>
+</domain>
+"""
+
+
+def test_a_definition_in_the_terms_of_the_options():
+    assert describe.definition(parse(WEB)) == {
+        "name": "web",
+        "domain_type": "kvm",
+        "memory": "128MiB",
+        "vcpus": 2,
+        "kernel": "/vm/k",
+        "initrd": "/vm/i",
+        "cmdline": "quiet",
+        "disks": [
+            {"target": "vda", "bus": "virtio", "path": "/vm/drives/a", "format": "qcow2"},
+            {"target": "vdb", "bus": "virtio", "pool": "lvm", "volume": "b", "format": "raw"},
+        ],
+        "cdrom": "/vm/iso/x.iso",
+        "networks": [
+            {"network": "default", "mac": "52:54:00:00:00:01", "model": "virtio"},
+            {"bridge": "br0", "mac": "52:54:00:00:00:02"},
+            {"type": "direct", "mac": "52:54:00:00:00:03"},
+        ],
+        "graphics": [{"type": "vnc", "listen": "127.0.0.1", "password": "(set)"}],
+    }
+
+
+@pytest.mark.parametrize(
+    "kibibytes, text",
+    [
+        (131072, "128MiB"),
+        (1048576, "1GiB"),
+        (1 << 30, "1TiB"),
+        (1025, "1025KiB"),
+        (1536 * 1024, "1536MiB"),
+        (0, "0KiB"),
+    ],
+)
+def test_sizes(kibibytes, text):
+    assert describe.size(kibibytes) == text
+
+
+@pytest.mark.parametrize(
+    "old, new, before, after",
+    [
+        (
+            "131072</memory><currentMemory unit='KiB'>131072",
+            "262144</memory><currentMemory unit='KiB'>262144",
+            {"memory": "128MiB"},
+            {"memory": "256MiB"},
+        ),
+        (
+            "<currentMemory unit='KiB'>131072",
+            "<currentMemory unit='KiB'>65536",
+            {"xml": ["currentMemory: 131072"]},
+            {"xml": ["currentMemory: 65536"]},
+        ),
+        ("/vm/iso/x.iso", "/vm/iso/y.iso", {"cdrom": "/vm/iso/x.iso"}, {"cdrom": "/vm/iso/y.iso"}),
+        ("<source file='/vm/iso/x.iso'/>", "", {"cdrom": "/vm/iso/x.iso"}, {}),
+        ("quiet", "debug", {"cmdline": "quiet"}, {"cmdline": "debug"}),
+        (
+            "type='qcow2'/>",
+            "type='qcow2' cache='none'/>",
+            {"xml": []},
+            {"xml": ["devices/disk[vda]/driver/@cache: none"]},
+        ),
+        (
+            "<os>",
+            "<features><acpi/></features><os>",
+            {"xml": []},
+            {"xml": ["features: <features><acpi/></features>"]},
+        ),
+        ("web", "web", {}, {}),
+    ],
+)
+def test_only_what_differs(old, new, before, after):
+    assert describe.difference(parse(WEB), parse(WEB.replace(old, new))) == (before, after)
+
+
+def test_a_removed_disk_is_told_once():
+    after = parse(WEB)
+    devices = after.find("devices")
+    devices.remove(devices[0])
+    old, new = describe.difference(parse(WEB), after)
+    assert ([*old], [*new]) == (["disks"], ["disks"])
+    assert new["disks"] == old["disks"][1:]
+
+
+@pytest.mark.parametrize(
+    "old, new, before, after",
+    [
+        ("passwd='secret'", "passwd='other'", "(set)", "(changed)"),
+        ("passwd='secret'", "", "(set)", None),
+        ("type='vnc' passwd='secret'", "type='spice' passwd='other'", "(set)", "(set)"),
+    ],
+)
+def test_passwords_are_never_shown(old, new, before, after):
+    result = describe.difference(parse(WEB), parse(WEB.replace(old, new)))
+    assert [side["graphics"][0].get("password") for side in result] == [before, after]
+    assert "secret" not in str(result) and "other" not in str(result)

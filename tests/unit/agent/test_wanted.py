@@ -1,0 +1,90 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import pytest
+
+from archipel_agent import wanted
+from archipel_protocol.errors import MalformedRequest
+
+WEB = {"uuid": "1ad53f2f-5b06-5d4e-9d1c-4d4f4b0a6f39", "name": "web", "state": "running"}
+VOLUME = {"pool": "default", "name": "web.qcow2", "capacity": 1, "format": "qcow2"}
+
+
+def test_what_is_not_stated():
+    ((one,), facts) = wanted.machines({"vms": [WEB]})
+    assert (one.uuid, one.name, one.state) == (WEB["uuid"], "web", "running")
+    assert (one.domain, one.defaults, one.exact, one.volumes) == ("<domain/>", "", frozenset(), ())
+    assert (one.autostart, one.force, one.wait) == (None, False, True)
+    assert facts is False
+
+
+def test_what_is_stated():
+    stated = {
+        **WEB,
+        "domain": "<domain><vcpu>1</vcpu></domain>",
+        "exact": ["disk"],
+        "volumes": [VOLUME],
+        "autostart": False,
+        "shutdown_timeout": 5,
+    }
+    ((one,), facts) = wanted.machines({"vms": [stated], "facts": True})
+    assert (one.exact, one.volumes, one.autostart, one.shutdown_timeout) == (frozenset(["disk"]), (VOLUME,), False, 5.0)
+    assert facts is True
+
+
+@pytest.mark.parametrize(
+    "payload, message",
+    [
+        ({}, "vms is missing"),
+        ({"vms": {}}, "vms must be a list"),
+        ({"vms": [], "more": 1}, "more is not known; facts, vms are"),
+        ({"vms": [1]}, r"vms\[0\] must be an object"),
+        ({"vms": [WEB, WEB]}, "is there twice"),
+        ({"vms": [WEB, {**WEB, "uuid": WEB["uuid"].replace("1", "2")}]}, "vms: the name web is there twice"),
+        ({"vms": [{**WEB, "memroy": "1GiB"}]}, r"vms\[0\].memroy is not known"),
+        ({"vms": [{**WEB, "uuid": "WEB"}]}, r"vms\[0\].uuid is 'WEB', not a UUID"),
+        ({"vms": [{**WEB, "state": "runing"}]}, r"vms\[0\].state is 'runing'; one of present, running"),
+        ({"vms": [{**WEB, "name": "a/b"}]}, "cannot name a virtual machine"),
+        ({"vms": [{**WEB, "name": ""}]}, "cannot name a virtual machine"),
+        ({"vms": [{**WEB, "force": 1}]}, r"vms\[0\].force must be true or false"),
+        ({"vms": [{**WEB, "wait_timeout": True}]}, r"vms\[0\].wait_timeout must be a number"),
+        ({"vms": [{**WEB, "wait_timeout": -1}]}, "between 0 and"),
+        ({"vms": [{**WEB, "exact": ["dsk"]}]}, "'dsk', which is no class of devices"),
+        ({"vms": [{**WEB, "exact": [1]}]}, "must be a list of texts"),
+        (
+            {"vms": [{**WEB, "volumes": [{**VOLUME, "capacity": "1G"}]}]},
+            r"volumes\[0\].capacity must be a whole number",
+        ),
+        ({"vms": [{**WEB, "volumes": [{**VOLUME, "capacity": 0}]}]}, "above 0"),
+        ({"vms": [{**WEB, "volumes": [{**VOLUME, "name": "../a"}]}]}, "cannot name a volume"),
+        ({"vms": [{**WEB, "volumes": [{**VOLUME, "size": 1}]}]}, r"vms\[0\].volumes\[0\].size is not known"),
+    ],
+)
+def test_the_rest_is_refused_with_its_place(payload, message):
+    with pytest.raises(MalformedRequest, match=message):
+        wanted.machines(payload)
+
+
+class Machine:
+    name, uuid = "web", WEB["uuid"]
+
+
+@pytest.mark.parametrize(
+    "payload, chosen",
+    [
+        ({}, True),
+        ({"names": ["web"]}, True),
+        ({"names": ["db"]}, False),
+        ({"names": ["db"], "uuids": [WEB["uuid"].upper()]}, True),
+        ({"names": []}, False),
+    ],
+)
+def test_selections(payload, chosen):
+    assert (Machine() in wanted.selection(payload)) is chosen
+
+
+def test_a_selection_knows_its_keys():
+    with pytest.raises(MalformedRequest, match="name is not known"):
+        wanted.selection({"name": "web"})
