@@ -23,7 +23,7 @@ def check(xml):
 
 DEVICES = [
     f"<emulator>{EMULATOR}</emulator>",
-    "<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='/vm/drives/a'/><target dev='vda'/></disk>",
+    "<disk type='file'><driver name='qemu' type='qcow2'/><source file='/vm/drives/a'/><target dev='vda'/></disk>",
     "<disk type='file' device='disk'><source file='/vm/drives/ok'/><target dev='vda'/></disk>",
     "<disk type='file' device='cdrom'><source file='/vm/iso/a.iso'/><target dev='sda'/></disk>",
     "<disk type='file' device='cdrom'><target dev='sda'/></disk>",
@@ -101,7 +101,7 @@ def test_harmless_parts(part):
             "/etc/x is outside",
         ),
         (
-            "<disk type='file'><source file='/vm/a'><seclabel model='dac' relabel='no'/></source><target dev='vda'/></disk>",
+            "<disk type='file'><source file='/vm/a'><seclabel relabel='no'/></source><target dev='vda'/></disk>",
             "<seclabel>",
         ),
         ("<interface type='direct'><source dev='eth0'/></interface>", "type direct"),

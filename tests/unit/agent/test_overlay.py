@@ -267,7 +267,7 @@ def test_another_board_forgets_addresses_and_controllers():
 
 def test_libvirts_own_devices_stay_in_an_exact_class():
     existing = parse(
-        f"<domain>{HEAD}<devices><controller type='usb' index='0'/><controller type='scsi' index='0'/></devices></domain>"
+        f"<domain>{HEAD}<devices><controller type='usb' index='0'/><controller type='scsi'/></devices></domain>"
     )
     implied = parse("<domain><devices><controller type='usb' index='0' model='x'/></devices></domain>")
     result = overlay.overlay(existing, parse("<domain/>"), "web", ["controller"], implied)

@@ -19,7 +19,8 @@ from archipel_protocol.errors import ArchipelError
 UUID = "1ad53f2f-5b06-5d4e-9d1c-4d4f4b0a6f39"
 WEB = (
     "<domain type='kvm'><name>web</name><memory unit='KiB'>1024</memory><vcpu>1</vcpu><devices>"
-    "<disk type='file' device='cdrom'><source file='/vm/iso/a'/><target dev='sda' bus='sata'/></disk></devices></domain>"
+    "<disk type='file' device='cdrom'><source file='/vm/iso/a'/><target dev='sda' bus='sata'/></disk></devices>"
+    "</domain>"
 )
 VOLUME = {"pool": "default", "name": "web.qcow2", "capacity": 1, "format": "qcow2"}
 EVERY = sorted(states.NAMES)
