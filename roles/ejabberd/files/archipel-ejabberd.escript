@@ -1,7 +1,8 @@
-#!/usr/bin/env escript
-%%! -start_epmd false
 %% SPDX-FileCopyrightText: 2026 Archipel maintainers
+%%! -start_epmd false
 %% SPDX-License-Identifier: GPL-3.0-or-later
+%%
+%% Run by escript(1), which takes the second line for the virtual machine's flags.
 %%
 %% What the role needs of ejabberd and ejabberdctl does not offer: a configuration judged before it replaces the running
 %% one, passwords that are never an argument of a command, groups with the same form in 23.01 and 24.12.
@@ -22,9 +23,9 @@ main(["--dry-run", "groups", Domain | Groups]) ->
 main(["groups", Domain | Groups]) ->
     groups(fun act/2, Domain, Groups);
 main(_) ->
-    fail("usage: archipel-ejabberd configuration FILE\n"
-         "       archipel-ejabberd [--dry-run] accounts DOMAIN SECRETS_DIR NAME...\n"
-         "       archipel-ejabberd [--dry-run] groups DOMAIN GROUP:DISPLAYED_GROUP:MEMBER,MEMBER...\n", []).
+    fail("usage: escript archipel-ejabberd.escript configuration FILE\n"
+         "       escript archipel-ejabberd.escript [--dry-run] accounts DOMAIN SECRETS_DIR NAME...\n"
+         "       escript archipel-ejabberd.escript [--dry-run] groups DOMAIN GROUP:DISPLAYED:MEMBER,MEMBER...\n", []).
 
 %% ejabberd's own validators, as at its start, in this short-lived VM.
 configuration(File) ->
