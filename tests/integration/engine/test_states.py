@@ -143,3 +143,14 @@ def test_many_machines_in_one_request(hypervisor, run, machine):
     finally:
         for one in machines:
             run(hypervisor.one("apply", uuid=one["uuid"], name=one["name"], state="absent", force=True))
+
+
+@pytest.mark.skipif(not os.path.exists("/usr/share/OVMF"), reason="needs OVMF")
+def test_the_variables_of_firmware_stay_until_the_machine_goes(hypervisor, run, machine):
+    wanted = (DEAF % "").replace("<os>", "<features><acpi/></features><os firmware='efi'>")
+    assert run(hypervisor.apply(**machine, domain=wanted, state="running"))["actions"] == ["define", "start"]
+    assert f"/var/lib/libvirt/qemu/nvram/{machine['name']}_VARS.fd" in run(hypervisor.dump(machine["uuid"], 0))
+    larger = wanted.replace(">32<", ">64<")
+    assert run(hypervisor.apply(**machine, domain=larger, state="stopped", force=True, shutdown_timeout=0))["changed"]
+    # libvirt refuses to remove the definition and leave them.
+    assert run(hypervisor.apply(**machine, state="absent"))["actions"] == ["undefine"]

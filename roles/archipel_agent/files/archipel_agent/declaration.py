@@ -26,7 +26,7 @@ from .wanted import Desired
 log = logging.getLogger(__name__)
 
 # Machines of one request that are worked on at the same time; more would only queue before libvirt's workers.
-_AT_ONCE = 8
+_AT_ONCE = 32
 _UNMANAGED = ", which is not managed here; archipel_import brings it under management"
 
 
@@ -159,8 +159,8 @@ async def _plan(agent: t.Any, request: Request, desired: Desired, snapshot: _Sna
     to_make = await _resolve_volumes(agent, desired, stated, existing)
     predicted = await _predict(agent, desired, stated, existing)
     if predicted is not None and not request.permits(names.HOST_ACCESS):
-        await _check_host_access(agent, request, predicted.definition)
-    return plan.change(existing, desired, predicted, to_make)
+        await _check_host_access(agent, request, predicted.definition, frozenset(to_make))
+    return plan.change(existing, desired, predicted, list(to_make.values()))
 
 
 def _check_identity(agent: t.Any, desired: Desired, snapshot: _Snapshot) -> None:
@@ -177,13 +177,13 @@ def _check_identity(agent: t.Any, desired: Desired, snapshot: _Snapshot) -> None
 
 async def _resolve_volumes(
     agent: t.Any, desired: Desired, stated: Element, existing: plan.Existing | None
-) -> list[wire.Volume]:
-    """Have disks name files; the volumes that are to be made."""
+) -> dict[str, wire.Volume]:
+    """Have disks name files; the volumes that are to be made, by path."""
     definition = None if existing is None else existing.definition
     references, paths = volumes.needed(stated, definition)
     references += [(volume["pool"], volume["name"]) for volume in desired.volumes]
     if not references and not paths:
-        return []
+        return {}
     found, formats = await agent.libvirt.call(volumes.look_up, dict.fromkeys(references), paths)
     volumes.resolve(stated, definition, found, formats, desired.volumes)
     return volumes.missing(desired.volumes, found)
@@ -207,7 +207,7 @@ async def _predict(
     return await prediction.creation(desired, stated, defaults, domain_type, normalise)
 
 
-async def _check_host_access(agent: t.Any, request: Request, definition: Element) -> None:
+async def _check_host_access(agent: t.Any, request: Request, definition: Element, to_make: frozenset[str]) -> None:
     kind = definition.find("os/type")
     emulator = await agent.libvirt.call(
         domains.emulator,
@@ -217,7 +217,8 @@ async def _check_host_access(agent: t.Any, request: Request, definition: Element
     )
     reasons = host_access.check(definition, {emulator})
     if not reasons:
-        reasons = await agent.libvirt.call(volumes.outside, domain_xml.serialise(definition), host_access.ALLOWED_ROOT)
+        xml = domain_xml.serialise(definition)
+        reasons = await agent.libvirt.call(volumes.outside, xml, host_access.ALLOWED_ROOT, to_make)
     if reasons:
         raise ArchipelError(
             f"this needs the permission '{names.HOST_ACCESS}', which {jids.bare(request.sender)} lacks: "

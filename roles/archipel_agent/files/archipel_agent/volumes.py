@@ -96,9 +96,10 @@ def resolve(
             _check_format(disk, form)
 
 
-def missing(to_make: t.Iterable[Volume], found: t.Mapping[tuple[str, str], Found]) -> list[Volume]:
-    """The volumes that do not exist yet."""
-    return [volume for volume in to_make if not found[(volume["pool"], volume["name"])].exists]
+def missing(to_make: t.Iterable[Volume], found: t.Mapping[tuple[str, str], Found]) -> dict[str, Volume]:
+    """The volumes that do not exist yet, by path."""
+    places = [(found[(volume["pool"], volume["name"])], volume) for volume in to_make]
+    return {place.path or f"{volume['pool']}/{volume['name']}": volume for place, volume in places if not place.exists}
 
 
 def make(connection: libvirt.virConnect, volume: Volume) -> None:
@@ -119,36 +120,32 @@ def make(connection: libvirt.virConnect, volume: Volume) -> None:
     connection.storagePoolLookupByName(volume["pool"]).createXML(domain_xml.serialise(root))
 
 
-def outside(
-    connection: libvirt.virConnect, xml: str, allowed_root: str, resolve_path: t.Callable[[str], str] = os.path.realpath
-) -> list[str]:
+def outside(connection: libvirt.virConnect, xml: str, allowed_root: str, to_make: t.Container[str] = ()) -> list[str]:
     """Reasons why disks of a definition need ``host_access`` by what their files refer to.
 
-    QEMU opens the backing file that an image names, and who can write an image can name any file there.
+    QEMU opens the backing file that an image names, and who can write an image can name any file there. Files
+    ``to_make`` do not exist yet and refer to nothing.
     """
     reasons = []
     for disk in domain_xml.parse_domain(xml).findall("devices/disk"):
         path, form = attribute_of(disk, "source", "file"), attribute_of(disk, "driver", "type", "raw")
         label = f"disk[{attribute_of(disk, 'target', 'dev')}]"
-        if path and form != "raw":
-            reasons += [f"{label}: {reason}" for reason in _chain(connection, path, allowed_root, resolve_path)]
+        if path and form != "raw" and path not in to_make:
+            reasons += [f"{label}: {reason}" for reason in _chain(connection, path, allowed_root)]
     return reasons
 
 
-def _chain(
-    connection: libvirt.virConnect, path: str, allowed_root: str, resolve_path: t.Callable[[str], str]
-) -> t.Iterator[str]:
+def _chain(connection: libvirt.virConnect, path: str, allowed_root: str) -> t.Iterator[str]:
     for dummy in range(_DEEPEST_CHAIN):
         volume = _by_path(connection, path)
         if volume is None:
-            if os.path.lexists(path):
-                yield f"nothing is known of the backing files of {path}; no active pool holds it"
+            yield f"{path} is in no active pool, so nothing is known of its backing files"
             return
         description = _describe(volume)
         backing = text_of(description, "backingStore/path")
         if not backing or _format(description) == "raw":
             return
-        if not resolve_path(backing).startswith(allowed_root + "/"):
+        if not os.path.realpath(backing).startswith(allowed_root + "/"):
             yield f"its backing file {backing} is outside of the allowed folders"
             return
         path = backing
@@ -219,10 +216,17 @@ def _in_pool(pool: libvirt.virStoragePool, name: str) -> libvirt.virStorageVol |
 
 
 def _by_path(connection: libvirt.virConnect, path: str) -> libvirt.virStorageVol | None:
+    """The volume; a pool learns of a file that was put into its folder by a refresh only."""
     try:
         return connection.storageVolLookupByPath(path)
     except libvirt.libvirtError as fault:
         if fault.get_error_code() != libvirt.VIR_ERR_NO_STORAGE_VOL:
+            raise
+    try:
+        pool = connection.storagePoolLookupByTargetPath(os.path.dirname(path))
+        return _in_pool(pool, os.path.basename(path)) if pool.isActive() else None
+    except libvirt.libvirtError as fault:
+        if fault.get_error_code() != libvirt.VIR_ERR_NO_STORAGE_POOL:
             raise
         return None
 

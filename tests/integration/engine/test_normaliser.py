@@ -1,0 +1,119 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The process beside the daemon: what it is trusted with, its death, and life without it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+
+import pytest
+
+from archipel_agent import prediction
+from archipel_agent.domain_xml import parse
+from archipel_agent.libvirt_facade import Libvirt
+from archipel_agent.normaliser_client import Normaliser
+from archipel_agent.wanted import Desired
+from archipel_protocol.errors import ArchipelError, LibvirtError
+
+TINY = (
+    "<domain type='qemu'><name>engine-test</name><memory unit='MiB'>32</memory>"
+    "<os><type arch='x86_64' machine='q35'>hvm</type></os>%s</domain>"
+)
+
+
+@pytest.fixture
+def normaliser(hypervisor, run):
+    with tempfile.TemporaryDirectory(prefix="engine") as root:
+        normaliser = Normaliser(root, hypervisor.agent.libvirt)
+        yield normaliser
+        run(normaliser.stop())
+
+
+def test_it_equals_the_daemon_and_is_quick(hypervisor, run, normaliser):
+    xml = TINY % "<devices><interface type='network'><source network='default'/></interface></devices>"
+    run(normaliser.normalise(xml, "qemu"))
+
+    async def ten():
+        began = asyncio.get_running_loop().time()
+        for dummy in range(10):
+            assert "pc-q35-" in await normaliser.normalise(xml, "qemu")
+        return (asyncio.get_running_loop().time() - began) / 10
+
+    assert run(ten()) < 0.05
+
+
+def test_it_is_started_again_when_it_died(run, normaliser):
+    first = run(normaliser.normalise(TINY % "", "qemu"))
+    normaliser._process.kill()
+    run(normaliser._process.wait())
+    second = run(normaliser.normalise(TINY % "<uuid>1ad53f2f-5b06-5d4e-9d1c-4d4f4b0a6f39</uuid>", "qemu"))
+    assert first.count("\n") == second.count("\n")
+
+
+def test_what_hangs_is_ended(run, normaliser):
+    run(normaliser.start())
+    os.kill(normaliser._process.pid, 19)
+    normaliser.timeout = 0.2
+    with pytest.raises(ArchipelError, match="did not answer within 0.2 s"):
+        run(normaliser.normalise(TINY % "", "qemu"))
+    normaliser.timeout = 10
+    assert run(normaliser.normalise(TINY % "", "qemu"))
+
+
+def test_what_was_cancelled_is_not_the_next_answer(run, normaliser):
+    run(normaliser.start())
+
+    async def cancel():
+        task = asyncio.create_task(normaliser.normalise(TINY % "<title>first</title>", "qemu"))
+        await asyncio.sleep(0.0005)
+        task.cancel()
+        await asyncio.wait([task])
+        return await normaliser.normalise(TINY % "<title>second</title>", "qemu")
+
+    assert "second" in run(cancel())
+
+
+def test_refusals_are_libvirts_own(run, normaliser):
+    with pytest.raises(LibvirtError, match="missing name information"):
+        run(normaliser.normalise("<domain type='qemu'/>", "qemu"))
+
+
+def test_other_types_are_the_daemons(run, normaliser):
+    assert run(normaliser.normalise(TINY % "", "lxc")) is None
+
+
+def test_another_version_is_not_trusted(run, normaliser, monkeypatch, caplog):
+    run(normaliser.start())
+    normaliser._version -= 1
+    normaliser._compared = None
+    assert run(normaliser.normalise(TINY % "", "qemu")) is None
+    assert "the daemon has libvirt" in caplog.text
+
+
+def test_without_it_values_are_compared_as_they_stand(run):
+    """test:///default is no QEMU: what is stated is laid over what is there, and that is the comparison."""
+
+    async def scenario():
+        facade = Libvirt("test:///default")
+        await facade.start()
+        with tempfile.TemporaryDirectory(prefix="engine") as root:
+            normaliser = Normaliser(root, facade)
+            try:
+                xml = await facade.call(lambda connection: connection.lookupByName("test").XMLDesc(3))
+                existing = parse(xml)
+                desired = Desired(existing.findtext("uuid"), "test", "present")
+
+                async def change(stated):
+                    return await prediction.change(existing, desired, parse(stated), normaliser.normalise)
+
+                assert await change("<domain><memory unit='GiB'>8</memory></domain>") is None
+                changed = await change("<domain><vcpu>4</vcpu></domain>")
+                assert (changed.exact, changed.definition.findtext("vcpu")) == (False, "4")
+            finally:
+                await normaliser.stop()
+                await facade.stop()
+
+    run(scenario())
