@@ -14,9 +14,9 @@ import signal
 import typing as t
 import weakref
 
-from archipel_protocol import declaration, errors, jids, states
+from archipel_protocol import errors, jids
 
-from . import domains, libvirt_facade, migration, notify, xmpp
+from . import libvirt_facade, migration, notify, xmpp
 from .config import Config
 from .hypervisor import HypervisorEntity
 from .normaliser_client import Normaliser
@@ -26,13 +26,15 @@ from .virtual_machine import VirtualMachineEntity
 log = logging.getLogger(__name__)
 
 # The modules that declare handlers.
-CAPABILITIES = ("hypervisor_control", "vm_control", "vm_definition", "migration")
+CAPABILITIES = ("hypervisor_control", "vm_control", "vm_definition", "declaration", "migration")
 
 # Logins at the same time, so that a thousand machines don't starve the hypervisor's own session.
 LOGINS = 16
 # Seconds that systemd's READY waits for the first login, and a release for the server.
 FIRST_LOGIN = 10.0
 RELEASE = 5.0
+# Seconds that the last requests of an entity have for their answers.
+GRACE = 2.0
 
 
 class Agent:
@@ -167,13 +169,14 @@ class Agent:
         self.store.change(entity.bare, releasing=True)
         await asyncio.wait({entity.release()}, timeout=RELEASE)
 
-    async def forget(self, entity: VirtualMachineEntity) -> None:
+    def forget(self, entity: VirtualMachineEntity) -> None:
         """Drops row and entity; the account stays as it is."""
         self.store.remove(entity.bare)
         if self.vms.get(entity.uuid) is entity:
             del self.vms[entity.uuid]
-        await entity.stop()
         self.hypervisor.count()
+        # Beside, because the request that brought this about may be one of the entity's own, still to be answered.
+        self.spawn(entity.stop(GRACE), f"end of {entity.uuid}")
 
     def _add(self, row: Row) -> VirtualMachineEntity:
         uuid = jids.node(row.jid)
@@ -182,24 +185,6 @@ class Agent:
         if row.releasing:
             entity.release()
         return entity
-
-    async def facts(self, uuid: str) -> declaration.Facts | None:
-        """What is known of a domain, managed or not; None if there is none."""
-        machine = await self.libvirt.call(domains.look, uuid)
-        if machine is None:
-            return None
-        return {
-            "name": machine.name,
-            "uuid": uuid,
-            "jid": jids.vm_jid(uuid, self.domain, self.node),
-            "hypervisor": self.node,
-            "state": states.NAMES.get(machine.state, states.NAMES[states.NOSTATE]),
-            "managed": self.is_managed(uuid),
-            "persistent": machine.persistent,
-            "autostart": machine.autostart,
-            "memory": machine.memory,
-            "vcpus": machine.vcpus,
-        }
 
     # libvirt
 

@@ -48,14 +48,17 @@ class Entity:
         """Begins to log in, for ever."""
         self._keeper = asyncio.create_task(self._keep_online(), name="login of %s" % self.jid)
 
-    async def stop(self) -> None:
-        """Ends the session, and the requests that are being handled."""
-        own = asyncio.current_task()
-        tasks = [task for task in (self._keeper, *self._requests) if task is not None and task is not own]
-        for task in tasks:
+    async def stop(self, grace: float = 0.0) -> None:
+        """Ends the session, and the requests that are being handled; these have ``grace`` seconds to be answered."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait([self._keeper])
+        if grace and self._requests:
+            await asyncio.wait(self._requests, timeout=grace)
+        requests = list(self._requests)
+        for task in requests:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await asyncio.gather(*requests, return_exceptions=True)
         self._drop_session("stopped")
 
     @property
@@ -90,7 +93,14 @@ class Entity:
                 self._report(fault.message)
                 await asyncio.sleep(next(wait))
                 continue
-            self._report("")
+            except Exception:
+                # A fault of ours or of slixmpp's; to give up would leave the entity offline until the next start.
+                log.exception("the login of %s failed", jids.bare(self.jid))
+                self._drop_session("login failed")
+                await asyncio.sleep(next(wait))
+                continue
+            self._failure = ""
+            log.info("%s is online", jids.bare(self.jid))
             session.presence(*self._shown)
             self.online.set()
             since = loop.time()
@@ -104,13 +114,9 @@ class Entity:
 
     def _report(self, failure: str) -> None:
         """Logs what keeps the entity offline, once."""
-        if failure == self._failure:
-            return
-        self._failure = failure
-        if failure:
+        if failure != self._failure:
             log.warning("%s is offline: %s", jids.bare(self.jid), failure)
-        else:
-            log.info("%s is online", jids.bare(self.jid))
+        self._failure = failure
 
     def _drop_session(self, reason: str) -> None:
         self.online.clear()

@@ -11,14 +11,16 @@ wherever that stopped, and decides by where libvirt says the domain is. docs/age
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import typing as t
 
-from archipel_protocol import declaration, errors, jids, namespaces as ns, payloads, states
+from archipel_protocol import declaration as wire, errors, jids, namespaces as ns, payloads, states
 
-from . import permissions, xmpp
+from . import domains, permissions, xmpp
 from .backoff import pauses
 from .config import Peer
+from .declaration import facts
 from .dispatch import Reply, Request, handler
 from .libvirt_facade import libvirt
 
@@ -33,8 +35,12 @@ QUERY = "query"
 OFFER = "offer"
 
 # Never VIR_MIGRATE_UNSAFE: libvirt knows better than we do whether the disks are shared.
-_FLAGS = libvirt.VIR_MIGRATE_PEER2PEER | libvirt.VIR_MIGRATE_PERSIST_DEST | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
-_LIVE = libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_TLS
+_FLAGS = (
+    libvirt.VIR_MIGRATE_PEER2PEER
+    | libvirt.VIR_MIGRATE_TLS
+    | libvirt.VIR_MIGRATE_PERSIST_DEST
+    | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
+)
 _UNDEFINE = libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
 
 # Seconds: for the machine's own login before it moves and after it has moved, for the hand-over within the request that
@@ -53,16 +59,16 @@ class StillMoving(errors.ArchipelError):
 # The source
 
 
-@handler(ns.DECLARATION, declaration.MIGRATE, "declaration_migrate", on="hypervisor", code=errors.CODE_VM_MIGRATE)
+@handler(ns.DECLARATION, wire.MIGRATE, "declaration_migrate", on="hypervisor", code=errors.CODE_VM_MIGRATE)
 async def migrate_declared(entity: HypervisorEntity, request: Request) -> Reply:
     """{"uuid": str, "to": node, "timeout": seconds?} -> {"vm": facts}."""
-    asked = declaration.decode(request.text)
+    asked = wire.decode(request.text)
     uuid, node, timeout = asked.get("uuid"), asked.get("to"), asked.get("timeout")
     if not isinstance(uuid, str) or not isinstance(node, str):
         raise errors.MalformedRequest("migrate needs 'uuid' and 'to', both text")
     if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or timeout <= 0):
         raise errors.MalformedRequest("'timeout' must be a number of seconds above 0")
-    return declaration.encode(await migrate(entity.agent, uuid, node, timeout))
+    return wire.encode(await migrate(entity.agent, uuid, node, timeout))
 
 
 @handler(ns.VM_CONTROL, "migrate", "migrate", on="vm", code=errors.CODE_VM_MIGRATE)
@@ -215,7 +221,7 @@ async def settle(agent: Agent, vm: VirtualMachineEntity, peer: Peer) -> dict[str
     offer = {"uuid": vm.uuid, "name": row.name, "password": row.password, "autostart": row.handover_autostart}
     reply = await _ask(agent, peer, OFFER, offer)
     log.info("%s has moved to %s", vm.name, peer.node)
-    await agent.forget(vm)
+    agent.forget(vm)
     return reply
 
 
@@ -229,7 +235,7 @@ async def _ask(agent: Agent, peer: Peer, action: str, content: dict[str, t.Any])
     session = agent.hypervisor.session
     if session is None:
         raise xmpp.Unreachable(f"{agent.node} is not connected to the XMPP server")
-    query = payloads.request(ns.HANDOVER, action, text=declaration.encode(content))
+    query = payloads.request(ns.HANDOVER, action, text=wire.encode(content))
     try:
         answer = await session.request(jids.hypervisor_jid(peer.node, agent.domain), query, timeout=_HANDOVER)
     except xmpp.Unreachable as fault:
@@ -237,7 +243,7 @@ async def _ask(agent: Agent, peer: Peer, action: str, content: dict[str, t.Any])
     except errors.PermissionDenied:
         message = f"hypervisor {peer.node} does not know {agent.node} as a peer"
         raise errors.ArchipelError(message, errors.CODE_HANDOVER) from None
-    return declaration.decode(answer.text if answer is not None else None)
+    return wire.decode(answer.text if answer is not None else None)
 
 
 # The target
@@ -246,9 +252,9 @@ async def _ask(agent: Agent, peer: Peer, action: str, content: dict[str, t.Any])
 @handler(ns.HANDOVER, QUERY, permissions.PEER, on="hypervisor", code=errors.CODE_HANDOVER)
 async def query(entity: HypervisorEntity, request: Request) -> Reply:
     """{"uuid": str} -> {"state": virDomainState or null}: what libvirt here says of it."""
-    uuid = _text_of(declaration.decode(request.text), "uuid")
+    uuid = _text_of(wire.decode(request.text), "uuid")
     state, dummy = await entity.agent.libvirt.call(_here, uuid)
-    return declaration.encode({"state": state})
+    return wire.encode({"state": state})
 
 
 @handler(ns.HANDOVER, OFFER, permissions.PEER, on="hypervisor", code=errors.CODE_HANDOVER)
@@ -258,7 +264,7 @@ async def offer(entity: HypervisorEntity, request: Request) -> Reply:
     Taken only for a domain that this host's own libvirt has. Again: the same answer.
     """
     agent = entity.agent
-    offered = declaration.decode(request.text)
+    offered = wire.decode(request.text)
     uuid, name, password = (_text_of(offered, key) for key in ("uuid", "name", "password"))
     async with agent.mutex(uuid):
         state, dummy = await agent.libvirt.call(_here, uuid)
@@ -274,7 +280,8 @@ async def offer(entity: HypervisorEntity, request: Request) -> Reply:
         if offered.get("autostart") is True:
             await agent.libvirt.call(_set_autostart, uuid)
         log.info("%s has come from %s", vm.name, jids.node(request.sender))
-        return declaration.encode({"vm": await agent.facts(uuid)})
+        machine = await agent.libvirt.call(domains.look, uuid)
+        return wire.encode({"vm": None if machine is None else facts(agent, dataclasses.replace(machine, xml=""))})
 
 
 async def _await_login(vm: VirtualMachineEntity, password: str) -> None:
@@ -309,7 +316,7 @@ def _before(connection: libvirt.virConnect, uuid: str) -> tuple[bool, bool]:
 
 def _migrate(connection: libvirt.virConnect, uuid: str, uri: str, active: bool) -> None:
     """virDomainMigrateToURI3; from daemon to daemon, so it goes on if this process dies."""
-    flags = _FLAGS | (_LIVE if active else libvirt.VIR_MIGRATE_OFFLINE)
+    flags = _FLAGS | (libvirt.VIR_MIGRATE_LIVE if active else libvirt.VIR_MIGRATE_OFFLINE)
     connection.lookupByUUIDString(uuid).migrateToURI3(uri, {}, flags)
 
 

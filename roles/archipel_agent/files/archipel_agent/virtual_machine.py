@@ -13,6 +13,7 @@ import typing as t
 from archipel_protocol import errors, jids, states
 
 from . import xmpp
+from .backoff import pauses
 from .entity import Entity
 from .libvirt_facade import DomainNotFound, Standing, libvirt, standing
 
@@ -123,7 +124,10 @@ class VirtualMachineEntity(Entity):
             if not row.registered:
                 await self._register(row.password)
             session = await self._try_passwords(row.password, row.next_password)
-            if session is None:
+            if session is None and row.releasing:
+                # The account is gone already, or it is somebody else's.
+                self.foreign = True
+            elif session is None:
                 # The account may have been removed behind our back.
                 await self._register(row.password)
                 session = await self._try_passwords(row.password, None)
@@ -187,6 +191,7 @@ class VirtualMachineEntity(Entity):
 
     def keep(self) -> None:
         """Takes a release back that did not come to its end."""
+        self.foreign = False
         if self._releasing is not None:
             self._releasing.cancel()
             self._releasing = None
@@ -198,15 +203,17 @@ class VirtualMachineEntity(Entity):
         return self._releasing
 
     async def _release(self) -> None:
+        wait = pauses(first=0.5, largest=15)
         while not self.foreign:
             try:
-                await asyncio.wait_for(self.online.wait(), 5)
+                # Now and then, because login() may find out that there is no account of ours.
+                await asyncio.wait_for(self.online.wait(), 0.5)
                 if self.session is not None:
                     await self.session.remove_account()
                     break
             except asyncio.TimeoutError:
                 continue
             except errors.ArchipelError as fault:
-                log.warning("the account %s cannot be removed yet: %s", self.bare, fault.message)
-                await asyncio.sleep(5)
-        await self.agent.forget(self)
+                log.info("the account %s is not removed yet: %s", self.bare, fault.message)
+                await asyncio.sleep(next(wait))
+        self.agent.forget(self)

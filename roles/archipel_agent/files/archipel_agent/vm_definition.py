@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 
 from archipel_protocol import errors, namespaces as ns, payloads, states
 
-from . import domain_xml, domains, host_access, permissions
+from . import domain_xml, domains, host_access, permissions, volumes
 from .dispatch import Reply, Request, handler
 from .libvirt_facade import libvirt
 
@@ -71,19 +71,18 @@ async def _refuse_host_access(entity: VirtualMachineEntity, request: Request, wa
     kind = wanted.get("type", "")
     normal = await agent.normaliser.normalise(domain_xml.serialise(wanted), kind)
     complete = domain_xml.parse_domain(normal) if normal is not None else wanted
-    emulators = await agent.libvirt.call(_emulators)
-    reasons = host_access.check(complete, emulators)
+    boot = complete.find("os/type")
+    architecture, machine = (None, None) if boot is None else (boot.get("arch"), boot.get("machine"))
+    emulator = await agent.libvirt.call(domains.emulator, architecture, machine, kind)
+    reasons = host_access.check(complete, {emulator})
+    if not reasons:
+        text = domain_xml.serialise(complete)
+        reasons = await agent.libvirt.call(volumes.outside, text, host_access.ALLOWED_ROOT)
     if reasons:
         raise errors.PermissionDenied(f"the definition needs the permission 'host_access': {'; '.join(reasons)}")
 
 
 # In a thread
-
-
-def _emulators(connection: libvirt.virConnect) -> frozenset[str]:
-    """The emulators that libvirt itself would choose."""
-    capabilities = domain_xml.parse(connection.getCapabilities(), "the capabilities")
-    return frozenset(emulator.text.strip() for emulator in capabilities.iter("emulator") if emulator.text)
 
 
 def _define(connection: libvirt.virConnect, uuid: str, xml: str) -> None:

@@ -16,13 +16,13 @@ import hashlib
 import inspect
 import logging
 import os
+import secrets
 import socket
 import ssl
 import typing as t
 from xml.etree import ElementTree as ET
 
 import slixmpp
-from slixmpp.exceptions import IqError, IqTimeout
 from slixmpp.util.sasl import mechanisms
 from slixmpp.xmlstream.handler import Callback
 from slixmpp.xmlstream.matcher.base import MatcherBase
@@ -96,6 +96,13 @@ class _Requests(MatcherBase):
         return not any(payloads.split_tag(child.tag)[0] == ns.ROSTER for child in xml.xml)
 
 
+class _Answers(MatcherBase):
+    """All answers to requests."""
+
+    def match(self, xml: t.Any) -> bool:
+        return xml.name == "iq" and xml["type"] in ("result", "error")
+
+
 class _Client(slixmpp.ClientXMPP):
     """slixmpp's client with our trust, and without its ways to go elsewhere."""
 
@@ -153,6 +160,8 @@ class Session:
         loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[None] = loop.create_future()
         self._ended: asyncio.Future[str] = loop.create_future()
+        self._stream_error = ""
+        self._pending: dict[str, tuple[str, asyncio.Future[t.Any]]] = {}  # receiver and answer, by id
 
     async def login(self, password: str) -> None:
         """Logs in; raises NotAuthorized or Unreachable. To be called once."""
@@ -169,6 +178,7 @@ class Session:
         ):
             client.add_event_handler(event, callback)
         client.register_handler(Callback("requests", _Requests(None), self._on_request))
+        client.register_handler(Callback("answers", _Answers(None), self._on_answer))
         client.start()
         try:
             await asyncio.wait_for(asyncio.shield(self._ready), LOGIN_TIMEOUT)
@@ -198,9 +208,11 @@ class Session:
         client, self._client = self._client, None
         if client is not None:
             client.cancel_connection_attempt()
-            if client.transport is not None:
+            # Not client.abort(): it closes and aborts, and Python 3.11's TLS transport cannot be aborted once closed.
+            transport = client.transport
+            if transport is not None and not transport.is_closing():
                 client.send_raw("</stream:stream>")
-            client.abort()
+                transport.close()
             # slixmpp leaves its sender running for a later connect(); there is none.
             if client._run_out_filters is not None:
                 client._run_out_filters.cancel()
@@ -226,14 +238,20 @@ class Session:
         """The payload of the answer to a request; raises the ArchipelError that it tells of, or Unreachable."""
         if not self.connected or self._client is None:
             raise Unreachable(f"{jids.bare(self.jid)} is not connected to the XMPP server")
-        iq = self._client.make_iq(ito=to, itype=kind)
+        iq = self._client.make_iq(id=secrets.token_hex(8), ito=to, itype=kind)
         iq.xml.append(payload)
+        answer: asyncio.Future[t.Any] = asyncio.get_running_loop().create_future()
+        self._pending[iq["id"]] = (to, answer)
         try:
-            result = await iq.send(timeout=timeout)
-        except IqTimeout:
+            # Not iq.send(): its IqError knows XMPP's own conditions only, and since 1.10 fails at any other.
+            self._client.send(iq)
+            result = await asyncio.wait_for(answer, timeout)
+        except asyncio.TimeoutError:
             raise Unreachable(f"{to} does not answer within {timeout:g} s") from None
-        except IqError as exc:
-            raise _fault(exc.iq, to) from None
+        finally:
+            del self._pending[iq["id"]]
+        if result["type"] == "error":
+            raise _fault(result, to)
         return next(iter(result.xml), None)
 
     async def register(self, account: str, password: str) -> None:
@@ -246,13 +264,12 @@ class Session:
 
     async def remove_account(self) -> None:
         """Removes this account (XEP-0077, 3.2); the server may end the session instead of answering."""
-        removal = asyncio.ensure_future(self._register_query({"remove": ""}))
         try:
-            await asyncio.wait({removal, asyncio.ensure_future(self.ended())}, return_when=asyncio.FIRST_COMPLETED)
-            if removal.done():
-                removal.result()
-        finally:
-            removal.cancel()
+            await self._register_query({"remove": ""})
+        except Unreachable:
+            # ejabberd says conflict, "User removed"; XEP-0077 itself not-authorized.
+            if not self._ended.done() or self._stream_error not in ("conflict", "not-authorized"):
+                raise
 
     async def _register_query(self, fields: t.Mapping[str, str]) -> None:
         query = ET.Element(f"{{{ns.REGISTER}}}query")
@@ -298,6 +315,7 @@ class Session:
         self._fail(Unreachable(f"the certificate of {self._where} is not valid for {self._server.domain}: {reason}"))
 
     def _on_stream_error(self, error: t.Any) -> None:
+        self._stream_error = error["condition"]
         self._end(f"the XMPP server ended the session: {error['condition']} {error['text'] or ''}".strip())
 
     def _on_disconnected(self, reason: object) -> None:
@@ -311,10 +329,23 @@ class Session:
         if not self._ended.done():
             self._ended.set_result(reason)
         self._fail(Unreachable(reason))
+        for dummy, answer in self._pending.values():
+            if not answer.done():
+                answer.set_exception(Unreachable(reason))
 
     def _on_request(self, iq: t.Any) -> None:
         payload = next(iter(iq.xml), None)
         self._owner.on_iq(self, iq["type"], str(iq["from"]), iq["id"], payload)
+
+    def _on_answer(self, iq: t.Any) -> None:
+        """The server stamps who answers, so an id that was guessed is of no use to anybody else (RFC 6120, 8.1.2.1)."""
+        answer = self._pending.get(iq["id"])
+        if answer is None or answer[1].done():
+            return
+        receiver, future = answer
+        own = (self._server.domain, jids.bare(self.jid))
+        if str(iq["from"]) == receiver or (receiver in own and str(iq["from"]) in ("", *own)):
+            future.set_result(iq)
 
     def _on_subscription(self, kind: str, presence: t.Any) -> None:
         self._owner.on_subscription(self, kind, str(presence["from"]))
