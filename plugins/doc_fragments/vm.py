@@ -159,7 +159,8 @@ options:
         description: Address of the hypervisor to listen on. libvirt's own default is C(127.0.0.1).
         type: str
       password:
-        description: Password of the console. It is never shown in a result, a diff or a log.
+        description:
+            - Password of the console, for V(vnc) of at most 8 characters. It is never shown in a result, a diff or a log.
         type: str
   kernel:
     description: Path on the hypervisor of a kernel to boot, instead of a disk. Empty to boot from a disk again.

@@ -12,10 +12,10 @@ import typing as t
 from xml.etree import ElementTree as ET
 
 from ._client import OFFLINE, Client, Request
-from ._errors import AgentOffline, HypervisorUnknown, NoAnswer, StanzaError
+from ._errors import AgentOffline, HypervisorUnknown, StanzaError
 from .archipel_protocol import declaration, jids, namespaces as ns, payloads
 from .archipel_protocol.declaration import Facts
-from .archipel_protocol.errors import ArchipelError, MalformedRequest, PermissionDenied
+from .archipel_protocol.errors import ArchipelError, MalformedRequest
 
 
 class Inventory(t.NamedTuple):
@@ -34,8 +34,8 @@ class Agents:
         self.known = client.hypervisors()
         if not self.known:
             raise HypervisorUnknown(
-                f"{jids.bare(client.options.jid)} knows no hypervisors: the group 'hypervisors' of its roster is empty; "
-                "log in as the platform's automation account, or as an administrator"
+                f"{jids.bare(client.options.jid)} knows no hypervisors: the group 'hypervisors' of its roster is "
+                "empty; log in as the platform's automation account, or as an administrator"
             )
 
     def require(self, hypervisor: str, option: str = "hypervisor") -> None:
@@ -100,13 +100,9 @@ class Agents:
 
 
 def _explained(node: str, error: ArchipelError) -> ArchipelError:
-    """``error`` with the hypervisor's name and, where there is one, the remedy."""
+    """``error``, or what it means in terms of the platform."""
     if isinstance(error, StanzaError) and error.condition in OFFLINE:
         return AgentOffline(f"the agent of {node} is offline; start archipel-agent there")
-    if isinstance(error, NoAnswer):
-        return NoAnswer(f"{node}: {error.message}")
-    if isinstance(error, PermissionDenied):
-        return PermissionDenied(f"{node}: {error.message}", error.code)
     return error
 
 

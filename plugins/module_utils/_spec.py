@@ -27,6 +27,7 @@ DEFINITION = (
     "memory", "vcpus", "domain_type", "disks", "cdrom", "networks", "graphics", "kernel", "initrd", "cmdline", "xml",
 )  # fmt: skip
 
+_VNC_PASSWORD = 8
 _NAME = re.compile(r"[^\s/\x00-\x1f](?:[^/\x00-\x1f]*[^\s/\x00-\x1f])?\Z")
 _FILE = re.compile(r"[^/\x00-\x1f]+\Z")
 _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}\Z")
@@ -205,6 +206,10 @@ def _graphics_problems(graphics: t.Sequence[Spec]) -> t.Iterator[str]:
     kinds = [graphic["type"] for graphic in graphics]
     for kind in sorted({kind for kind in kinds if kinds.count(kind) > 1}):
         yield f"graphics: only one can be of type {kind}"
+    for index, graphic in enumerate(graphics):
+        # RFC 6143, 7.2.2: the key of VNC's authentication is cut there.
+        if graphic["type"] == "vnc" and len(graphic["password"] or "") > _VNC_PASSWORD:
+            yield f"graphics[{index}].password: VNC knows passwords of at most {_VNC_PASSWORD} characters"
 
 
 def _boot_problems(spec: Spec) -> t.Iterator[str]:

@@ -25,10 +25,11 @@ from .archipel_protocol.errors import ArchipelError
 
 try:
     from slixmpp.clientxmpp import ClientXMPP
-    from slixmpp.exceptions import IqError, IqTimeout
     from slixmpp.util.sasl.client import sasl_mech
     from slixmpp.util.sasl.mechanisms import SCRAM
     from slixmpp.xmlstream import XMLStream
+    from slixmpp.xmlstream.handler import Callback
+    from slixmpp.xmlstream.matcher import MatchIDSender
 
     HAS_SLIXMPP = True
 except ImportError:
@@ -169,20 +170,27 @@ class Session:
         Raises StanzaError, an agent's ArchipelError, NoAnswer, or ServerUnreachable if the session ends.
         """
         asked = "{} to {}".format(_label(payload), to or "the server")
-        iq = self._stream.Iq(stype=kind, sto=to)
+        stream = self._stream
+        iq = stream.Iq(stype=kind, sto=to, sid=stream.new_id())
         iq.append(payload)
-        answer = asyncio.ensure_future(iq.send(timeout=timeout))
-        await asyncio.wait((answer, self._lost), return_when=asyncio.FIRST_COMPLETED)
-        if not answer.done():
-            answer.cancel()
-            raise errors.ServerUnreachable(f"{asked}: no answer, {self._lost.result()}")
+        answer: asyncio.Future[ET.Element] = asyncio.get_running_loop().create_future()
+        # Iq.send() of slixmpp 1.17 never ends where an error has none of XMPP's own conditions, as Archipel's have.
+        matcher = MatchIDSender({"id": iq["id"], "self": stream.boundjid, "peer": iq["to"]})
+        handler = Callback(iq["id"], matcher, lambda reply: answer.done() or answer.set_result(reply.xml))
+        stream.register_handler(handler)
+        stream.send(iq)
         try:
-            reply = answer.result()
-        except IqTimeout:
-            raise errors.NoAnswer(f"{asked}: no answer within {timeout:g} s") from None
-        except IqError as exc:
-            raise stanza_error(exc.iq.xml.find(f"{{{self._stream.default_ns}}}error"), asked) from None
-        return next(iter(reply.xml), None)
+            await asyncio.wait((answer, self._lost), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stream.remove_handler(iq["id"])
+        if not answer.done():
+            if self._lost.done():
+                raise errors.ServerUnreachable(f"{asked}: no answer, {self._lost.result()}")
+            raise errors.NoAnswer(f"{asked}: no answer within {timeout:g} s")
+        reply = answer.result()
+        if reply.get("type") == "error":
+            raise stanza_error(reply.find(f"{{{stream.default_ns}}}error"), asked)
+        return next(iter(reply), None)
 
     async def leave(self) -> None:
         """Ends the session at once, and every task of it."""

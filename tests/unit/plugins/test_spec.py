@@ -107,6 +107,10 @@ def test_sizes_that_make_no_sense(text, reason):
         ),
         ({"graphics": [{"type": "vnc"}, {"type": "spice"}]}, []),
         ({"graphics": [{"type": "vnc"}, {}]}, ["graphics: only one can be of type vnc"]),
+        (
+            {"graphics": [{"type": "spice", "password": "long enough"}, {"password": "too long!"}]},
+            ["graphics[1].password: VNC knows passwords of at most 8 characters"],
+        ),
         ({"kernel": "vmlinuz"}, ["kernel: 'vmlinuz' must be an absolute path on the hypervisor"]),
         ({"kernel": "", "cmdline": "quiet"}, ["cmdline: means nothing without kernel"]),
         ({"wait_timeout": 0}, ["wait_timeout: must be more than 0 seconds"]),
