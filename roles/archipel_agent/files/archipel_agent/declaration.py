@@ -111,6 +111,13 @@ async def _survey(agent: t.Any, uuids: set[str]) -> _Snapshot:
     return _Snapshot({one.uuid: one for one in machines}, {one.name: one.uuid for one in machines})
 
 
+async def _look_again(agent: t.Any, desired: Desired) -> _Snapshot:
+    """A snapshot of one machine, and of the owner of its name."""
+    machine = await agent.libvirt.call(domains.look, desired.uuid)
+    owner = await agent.libvirt.call(domains.uuid_of, desired.name)
+    return _Snapshot({machine.uuid: machine} if machine else {}, {desired.name: owner} if owner else {})
+
+
 async def _planned(agent: t.Any, request: Request, desired: Desired, snapshot: _Snapshot) -> Result:
     made = await _plan(agent, request, desired, snapshot)
     return _result(desired, made, made.actions)
@@ -121,7 +128,7 @@ async def _applied(agent: t.Any, request: Request, desired: Desired, snapshot: _
         return Result(uuid=desired.uuid)
     async with agent.lock(desired.uuid):
         # Whoever held the lock before may have changed anything.
-        snapshot = await _survey(agent, {desired.uuid})
+        snapshot = await _look_again(agent, desired)
         made = await _plan(agent, request, desired, snapshot)
         machine = snapshot.machines.get(desired.uuid)
         execution = Execution(agent, desired, None if machine is None else machine.xml)

@@ -258,9 +258,21 @@ def _before_graphics(existing: Element, stated: Element) -> None:
     elif stated.get("autoport") == "yes" and existing.get("autoport") != "yes":
         existing.attrib.pop("port", None)
         existing.attrib.pop("tlsPort", None)
-    if stated.get("listen") is not None or stated.find("listen") is not None:
+    addresses = _listening(stated)
+    if addresses and addresses == _listening(existing):
+        stated.attrib.pop("listen", None)
+        drop(stated, "listen")
+    elif addresses:
         existing.attrib.pop("listen", None)
         drop(existing, "listen")
+
+
+def _listening(graphics: Element) -> list[dict[str, str]]:
+    """Where a display listens, as <listen/> tells it; the attribute is the short form of the first."""
+    listens = [dict(listen.attrib) for listen in graphics.findall("listen")]
+    if not listens and graphics.get("listen") is not None:
+        listens = [{"type": "address", "address": graphics.get("listen")}]
+    return listens
 
 
 def _release_console(container: Element) -> None:
