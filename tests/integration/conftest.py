@@ -16,10 +16,11 @@ import shlex
 import socket
 import subprocess
 import time
+import uuid
 from pathlib import Path
 
 import pytest
-from xmpp_stream import Stream
+from xmpp_stream import Refused, Stream
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -90,3 +91,18 @@ def _wait_for(port: int, seconds: float = 10) -> None:
 def platform(tmp_path_factory) -> Platform:
     inventory = os.environ.get("ARCHIPEL_LAB_INVENTORY") or str(ROOT / "inventories/lab/hosts")
     return Platform(inventory, tmp_path_factory.mktemp("platform"))
+
+
+@pytest.fixture
+def machine(platform):
+    """Name and password of a virtual machine's account, made by a hypervisor and removed by itself."""
+    name, password = str(uuid.uuid4()), "first-password"
+    with platform.stream_from(platform.hypervisors[0]) as hypervisor:
+        hypervisor.login("hv1", platform.password("hv1")).register(name, password)
+    yield name, password
+    with platform.stream() as stream:
+        try:
+            stream.login(name, password)
+        except Refused:
+            return  # the test removed it
+        stream.remove_account()

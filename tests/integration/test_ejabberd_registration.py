@@ -8,32 +8,7 @@ from __future__ import annotations
 import uuid
 
 import pytest
-from xmpp_stream import Refused
-
-REMOVE = "<query xmlns='jabber:iq:register'><remove/></query>"
-
-
-@pytest.fixture
-def machine(platform):
-    """Name and password of a virtual machine's account, made by a hypervisor and removed by itself."""
-    name, password = str(uuid.uuid4()), "first-password"
-    with platform.stream_from(platform.hypervisors[0]) as hypervisor:
-        hypervisor.login("hv1", platform.password("hv1")).register(name, password)
-    yield name, password
-    with platform.stream() as stream:
-        try:
-            stream.login(name, password)
-        except Refused:
-            return  # the test removed it
-        remove(stream)
-
-
-def remove(stream) -> None:
-    """ejabberd may end the stream before its answer arrives."""
-    try:
-        stream.ask("set", REMOVE, stream.domain)
-    except ConnectionError:
-        pass
+from xmpp_stream import REMOVE, Refused
 
 
 def test_a_hypervisor_registers_its_machines(platform, machine):
@@ -100,7 +75,7 @@ def test_a_machine_changes_its_own_password(platform, machine):
 
 def test_a_machine_removes_its_own_account(platform, machine):
     with platform.stream() as stream:
-        remove(stream.login(*machine))
+        stream.login(*machine).remove_account()
     with platform.stream() as stream, pytest.raises(Refused, match="not-authorized"):
         stream.login(*machine)
 

@@ -9,6 +9,7 @@ Sources: RFC 6120 (streams, STARTTLS, SASL, binding), RFC 5802 (SCRAM), XEP-0077
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import itertools
@@ -24,6 +25,7 @@ TLS = "urn:ietf:params:xml:ns:xmpp-tls"
 SASL = "urn:ietf:params:xml:ns:xmpp-sasl"
 STANZAS = "{urn:ietf:params:xml:ns:xmpp-stanzas}"
 CLIENT = "{jabber:client}"
+REMOVE = "<query xmlns='jabber:iq:register'><remove/></query>"
 
 
 class Refused(Exception):
@@ -91,6 +93,11 @@ class Stream:
         """XEP-0077: a new account, or a new password for the stream's own."""
         payload = f"<username>{user}</username><password>{password}</password>"
         return self.ask("set", f"<query xmlns='jabber:iq:register'>{payload}</query>", self.domain)
+
+    def remove_account(self) -> None:
+        """XEP-0077, the stream's own account. The server may end the stream before its answer arrives."""
+        with contextlib.suppress(ConnectionError):
+            self.ask("set", REMOVE, self.domain)
 
     def write(self, text: str) -> None:
         self._write(text)
