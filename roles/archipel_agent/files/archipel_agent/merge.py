@@ -158,8 +158,8 @@ def _release_dependents(base: Element, wanted: Element) -> None:
     memory, current = base.find("memory"), base.find("currentMemory")
     stated = wanted.find("memory")
     if None not in (memory, current, stated) and wanted.find("currentMemory") is None:
-        balloon = domain_xml.kibibytes(current)
-        if balloon == domain_xml.kibibytes(memory) or balloon > domain_xml.kibibytes(stated):
+        old, new, balloon = (domain_xml.kibibytes(size) for size in (memory, stated, current))
+        if old != new and (balloon == old or balloon > new):
             base.remove(current)
     vcpu, count = base.find("vcpu"), domain_xml.text_of(wanted, "vcpu")
     if vcpu is not None and count.isdigit() and count != (vcpu.text or "").strip():
