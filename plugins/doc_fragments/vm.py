@@ -80,7 +80,8 @@ options:
   disks:
     description:
       - The disks, all of them. One that the virtual machine has and the list has not is detached, and its storage kept.
-      - Their names in the guest follow from their order and O(disks[].bus), such as C(vda), C(vdb).
+      - A disk that the virtual machine has keeps its name in the guest, such as C(vda). A new one has the next that
+        is free.
     type: list
     elements: dict
     suboptions:
@@ -109,7 +110,7 @@ options:
           - qcow2
           - raw
       bus:
-        description: How the guest sees the disk.
+        description: How the guest sees the disk. A new one is V(virtio) if it is not given.
         type: str
         choices:
           - virtio
@@ -117,7 +118,6 @@ options:
           - sata
           - ide
           - usb
-        default: virtio
   cdrom:
     description:
       - The medium in the CD drive, as a file's name in C(/vm/iso) on the hypervisor, or an absolute path there.
@@ -160,7 +160,8 @@ options:
         type: str
       password:
         description:
-            - Password of the console, for V(vnc) of at most 8 characters. It is never shown in a result, a diff or a log.
+          - Password of the console, for V(vnc) of at most 8 characters.
+          - It is never shown in a result, a diff or a log.
         type: str
   kernel:
     description: Path on the hypervisor of a kernel to boot, instead of a disk. Empty to boot from a disk again.

@@ -15,10 +15,8 @@ from . import _sizes
 from ._spec import DEFAULT_FORMAT, DEFAULT_POOL, ISO_FOLDER, Spec, defines, volume_name
 from .archipel_protocol.declaration import Volume, Wanted
 
-# The prefix of a disk's name in the guest, by bus.
-_PREFIX = {"virtio": "vd", "scsi": "sd", "sata": "sd", "usb": "sd", "ide": "hd"}
-# The CD drive's place is kept free, so that it never moves when disks come and go. Every x86 machine can have SATA.
-_CDROM_TARGET, _CDROM_BUS = "sda", "sata"
+# Every x86 machine can have it, whatever its chipset.
+_CDROM_BUS = "sata"
 # Options whose stated list is the whole list, and the devices that they list.
 _EXACT = {"disks": "disk", "networks": "interface", "graphics": "graphics"}
 
@@ -41,7 +39,7 @@ def wanted(spec: Spec, name: str, uuid: str, creating: bool) -> Wanted:
     if spec["autostart"] is not None:
         request["autostart"] = spec["autostart"]
     if creating or defines(spec):
-        request["domain"] = _text(_domain(spec, name, uuid))
+        request["domain"] = _text(_domain(spec, name, uuid, creating))
         exact = [device for option, device in _EXACT.items() if spec[option] is not None]
         if exact:
             request["exact"] = exact
@@ -57,7 +55,7 @@ def _text(element: ET.Element) -> str:
     return ET.tostring(element, encoding="unicode")
 
 
-def _domain(spec: Spec, name: str, uuid: str) -> ET.Element:
+def _domain(spec: Spec, name: str, uuid: str, creating: bool) -> ET.Element:
     """The partial domain: ``xml`` with the other options laid over it."""
     domain = ET.Element("domain") if spec["xml"] is None else ET.fromstring(spec["xml"])
     if spec["domain_type"] is not None:
@@ -73,7 +71,7 @@ def _domain(spec: Spec, name: str, uuid: str) -> ET.Element:
     for option in ("kernel", "initrd", "cmdline"):
         if spec[option] is not None:
             _set(_child(domain, "os"), option, spec[option])
-    devices = [*_disks(spec, name), *_cdrom(spec), *_interfaces(spec), *_graphics(spec)]
+    devices = [*_disks(spec, name), *_cdrom(spec, creating), *_interfaces(spec), *_graphics(spec)]
     if devices:
         _lay_over(_child(domain, "devices"), devices)
     return domain
@@ -102,11 +100,8 @@ def _defaults(spec: Spec) -> ET.Element:
 
 
 def _disks(spec: Spec, name: str) -> t.Iterator[ET.Element]:
-    used = {"vd": 0, "sd": 1, "hd": 0}
+    """The disks without their targets: the agent knows which existing one has that source, and which name is free."""
     for disk in spec["disks"] or []:
-        prefix = _PREFIX[disk["bus"]]
-        target = prefix + _letters(used[prefix])
-        used[prefix] += 1
         element = ET.Element("disk", type="volume" if disk["path"] is None else "file", device="disk")
         if disk["format"] is not None:
             ET.SubElement(element, "driver", name="qemu", type=disk["format"])
@@ -115,18 +110,21 @@ def _disks(spec: Spec, name: str) -> t.Iterator[ET.Element]:
             ET.SubElement(element, "source", pool=pool, volume=volume_name(disk, name))
         else:
             ET.SubElement(element, "source", file=disk["path"])
-        ET.SubElement(element, "target", dev=target, bus=disk["bus"])
+        if disk["bus"] is not None:
+            ET.SubElement(element, "target", bus=disk["bus"])
         yield element
 
 
-def _cdrom(spec: Spec) -> t.Iterator[ET.Element]:
+def _cdrom(spec: Spec, creating: bool) -> t.Iterator[ET.Element]:
+    """The CD drive; without a target it is the one that the machine has."""
     image = spec["cdrom"]
     if image is None:
         return
     element = ET.Element("disk", type="file", device="cdrom")
     if image:
         ET.SubElement(element, "source", file=image if "/" in image else f"{ISO_FOLDER}/{image}")
-    ET.SubElement(element, "target", dev=_CDROM_TARGET, bus=_CDROM_BUS)
+    if creating:
+        ET.SubElement(element, "target", bus=_CDROM_BUS)
     yield element
 
 
@@ -167,16 +165,6 @@ def _volumes(spec: Spec, name: str) -> list[Volume]:
     ]
 
 
-def _letters(index: int) -> str:
-    """a, b, ... z, aa, ab, ... of a disk's name."""
-    text = ""
-    index += 1
-    while index:
-        index, rest = divmod(index - 1, 26)
-        text = chr(ord("a") + rest) + text
-    return text
-
-
 def _child(parent: ET.Element, tag: str) -> ET.Element:
     found = parent.find(tag)
     return ET.SubElement(parent, tag) if found is None else found
@@ -189,20 +177,25 @@ def _set(parent: ET.Element, tag: str, text: str) -> ET.Element:
 
 
 def _lay_over(devices: ET.Element, stated: t.Iterable[ET.Element]) -> None:
-    """Puts ``stated`` into ``devices``, each in the place of the one that it names again, if there is one."""
-    places = {_key(device): index for index, device in enumerate(devices)}
+    """Puts ``stated`` into ``devices``, each over the one that it names again, if there is one."""
     for device in stated:
-        place = places.get(_key(device))
-        if place is None:
+        other = next((other for other in devices if _same(device, other)), None)
+        if other is None:
             devices.append(device)
-        else:
-            devices[place] = device
+            continue
+        tags = {"source", *(child.tag for child in device)}
+        device.extend([child for child in other if child.tag not in tags])
+        other[:] = device
+        other.attrib.update(device.attrib)
 
 
-def _key(device: ET.Element) -> tuple[str, ...]:
-    """What names a device: a disk's target, a graphics' type, an interface's MAC address. Unique where it has none."""
-    for tag, path, attribute in (("disk", "target", "dev"), ("interface", "mac", "address"), ("graphics", ".", "type")):
-        found = device.find(path) if device.tag == tag else None
-        if found is not None:
-            return (tag, found.get(attribute, "").lower())
-    return (device.tag, str(id(device)))
+def _same(device: ET.Element, other: ET.Element) -> bool:
+    """Whether two devices are meant to be one: the CD drive, a console of one type, an interface of one address."""
+    if device.tag != other.tag:
+        return False
+    if device.tag == "graphics":
+        return device.get("type") == other.get("type")
+    if device.tag == "disk":
+        return device.get("device") == other.get("device") == "cdrom"
+    mac, other_mac = device.find("mac"), other.find("mac")
+    return mac is not None and other_mac is not None and mac.get("address") == other_mac.get("address", "").lower()

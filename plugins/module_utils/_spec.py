@@ -53,7 +53,7 @@ def argument_spec() -> dict[str, dict[str, t.Any]]:
                 "path": {"type": "str"},
                 "size": {"type": "str"},
                 "format": {"type": "str", "choices": ["qcow2", "raw"]},
-                "bus": {"type": "str", "choices": ["virtio", "scsi", "sata", "ide", "usb"], "default": "virtio"},
+                "bus": {"type": "str", "choices": ["virtio", "scsi", "sata", "ide", "usb"]},
             },
         },
         "cdrom": {"type": "str"},
