@@ -10,6 +10,9 @@ import time
 
 import pytest
 
+from archipel_agent import declaration, wanted
+from archipel_agent.execution import Execution
+
 # Nothing to boot: the firmware idles, and does not hear the power button.
 DEAF = (
     "<domain type='qemu'><memory unit='MiB'>32</memory><os><type arch='x86_64' machine='q35'>hvm</type></os>"
@@ -154,3 +157,51 @@ def test_the_variables_of_firmware_stay_until_the_machine_goes(hypervisor, run, 
     assert run(hypervisor.apply(**machine, domain=larger, state="stopped", force=True, shutdown_timeout=0))["changed"]
     # libvirt refuses to remove the definition and leave them.
     assert run(hypervisor.apply(**machine, state="absent"))["actions"] == ["undefine"]
+
+
+def everything(machine):
+    volume = {"pool": "engine-test", "name": machine["name"], "capacity": 1048576, "format": "raw"}
+    disk = f"<disk type='volume'><source pool='engine-test' volume='{volume['name']}'/><target dev='vda'/></disk>"
+    return {**machine, "domain": DEAF % (CDROM % ISO + disk), "volumes": [volume], "autostart": True}
+
+
+CASES = {
+    "creation": ({"state": "absent"}, lambda machine: {**everything(machine), "state": "running"}),
+    "change": (
+        {"state": "running", "domain": DEAF % (CDROM % "")},
+        lambda machine: {**everything(machine), "state": "paused"},
+    ),
+    "new name": (
+        {"state": "stopped", "domain": DEAF % ""},
+        lambda machine: {**everything(machine), "name": machine["name"] + "-new", "state": "running"},
+    ),
+    "removal": (
+        {"state": "running", "domain": DEAF % ""},
+        lambda machine: {**machine, "state": "absent", "force": True},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("steps", range(6))
+def test_who_is_interrupted_between_two_steps_is_helped_by_the_next_run(hypervisor, run, machine, case, steps):
+    before, after = CASES[case][0], CASES[case][1](machine)
+    run(hypervisor.one("apply", **machine, **before))
+    ((desired,), dummy) = wanted.machines({"vms": [after]})
+
+    async def interrupted():
+        snapshot = await declaration._survey(hypervisor.agent, {desired.uuid})
+        made = await declaration._plan(hypervisor.agent, Request(), desired, snapshot)
+        machine = snapshot.machines.get(desired.uuid)
+        made.steps = made.steps[:steps]
+        await Execution(hypervisor.agent, desired, machine and machine.xml).run(made)
+
+    run(interrupted())
+    assert "error" not in run(hypervisor.apply(**after))
+
+
+class Request:
+    sender = "admin@archipel.test"
+
+    def permits(self, permission):
+        return True

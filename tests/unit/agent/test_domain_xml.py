@@ -18,6 +18,7 @@ from archipel_protocol.errors import MalformedRequest
         ("<!DOCTYPE domain><domain/>", "document type"),
         ('<!DOCTYPE d [<!ENTITY a "b">]><domain>&a;</domain>', "document type"),
         ('<!DOCTYPE d SYSTEM "file:///etc/passwd"><domain/>', "document type"),
+        ("<domain><os/><devices/><devices/></domain>", "<devices> more than once"),
         ("<network/>", "must be a <domain/>"),
         ("<domain>" + " " * domain_xml.MAX_CHARACTERS + "</domain>", "at most"),
         ("<domain>\ud800</domain>", "not well-formed"),

@@ -140,6 +140,10 @@ def test_harmless_parts(part):
         ("<audio id='1' type='file' path='/etc/x'/>", "sound of type file"),
         ("<memory model='nvdimm'><source><path>/dev/pmem0</path></source></memory>", "memory in a file"),
         ("<interface type='bridge'><source bridge='b'/><rom file='/etc/x'/></interface>", "ROM"),
+        (
+            "<disk type='file'><source file='/vm/a'/><source file='/etc/shadow'/><target dev='vda'/></disk>",
+            "<source> more than once",
+        ),
         ("<crypto model='virtio'/>", "not known"),
         ("<somethingnew/>", "not known"),
         ("<qemu:device/>", "foreign"),

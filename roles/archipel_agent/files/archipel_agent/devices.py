@@ -237,7 +237,7 @@ def _before_disk(existing: Element, stated: Element) -> None:
     target = attribute_of(stated, "target", "dev")
     kinds = existing.get("device", "disk"), stated.get("device", "disk")
     if kinds[0] != kinds[1]:
-        raise MalformedRequest("the disk %s is a %s here, not a %s; state another target" % (target, *kinds))
+        raise MalformedRequest(f"the disk {target} is a {kinds[0]} here, not a {kinds[1]}; state another target")
     bus = attribute_of(stated, "target", "bus")
     if bus and bus != attribute_of(existing, "target", "bus"):
         drop(existing, "address")

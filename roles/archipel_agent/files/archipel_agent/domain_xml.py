@@ -24,6 +24,8 @@ MAX_CHARACTERS = 1024 * 1024
 QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
 SECRET_SET = "(set)"
 SECRET_CHANGED = "(changed)"
+# Children of <domain/> of which there may be several.
+_REPEATED = frozenset(("seclabel", "sysinfo"))
 # (tag, attribute) of values that only VIR_DOMAIN_XML_SECURE shows.
 _SECRETS = frozenset((("graphics", "passwd"),))
 # Binary units of libvirt's scaled integers, as powers of two (formatdomain.html#memory-allocation).
@@ -45,7 +47,7 @@ def parse(text: str, what: str = "the domain XML") -> Element:
     There is no way out of the text: no document type, no entity, no network.
     """
     if len(text) > MAX_CHARACTERS:
-        raise MalformedRequest("%s has %d characters; at most %d are taken" % (what, len(text), MAX_CHARACTERS))
+        raise MalformedRequest(f"{what} has {len(text)} characters; at most {MAX_CHARACTERS} are taken")
     parser = etree.XMLParser(
         encoding="utf-8",
         resolve_entities=False,
@@ -59,9 +61,9 @@ def parse(text: str, what: str = "the domain XML") -> Element:
     try:
         root = etree.fromstring(text.encode("utf-8"), parser)
     except (etree.XMLSyntaxError, UnicodeEncodeError) as exc:
-        raise MalformedRequest("%s is not well-formed: %s" % (what, exc)) from None
+        raise MalformedRequest(f"{what} is not well-formed: {exc}") from None
     if root.getroottree().docinfo.internalDTD is not None:
-        raise MalformedRequest("%s has a document type, which is not taken" % what)
+        raise MalformedRequest(f"{what} has a document type, which is not taken")
     return root
 
 
@@ -69,7 +71,12 @@ def parse_domain(text: str, what: str = "the domain XML") -> Element:
     """The <domain/> in ``text``; raises MalformedRequest."""
     root = parse(text, what)
     if root.tag != "domain":
-        raise MalformedRequest("%s must be a <domain/>, not <%s/>" % (what, root.tag))
+        raise MalformedRequest(f"{what} must be a <domain/>, not <{root.tag}/>")
+    count = Counter(child.tag for child in root)
+    for tag in set(count) - _REPEATED:
+        # libvirt would read some of them as one and ignore others.
+        if count[tag] > 1:
+            raise MalformedRequest(f"{what} has <{tag}> more than once")
     return root
 
 
@@ -120,7 +127,7 @@ def kibibytes(element: Element) -> int:
     unit = element.get("unit", "KiB").lower()
     text = (element.text or "").strip()
     if not text.isdigit():
-        raise MalformedRequest("<%s> must be a whole number, not '%s'" % (element.tag, text))
+        raise MalformedRequest(f"<{element.tag}> must be a whole number, not '{text}'")
     number = int(text)
     if unit in ("b", "bytes"):
         size = number
@@ -129,7 +136,7 @@ def kibibytes(element: Element) -> int:
     elif unit.removesuffix("ib") in _BINARY:
         size = number << _BINARY[unit.removesuffix("ib")]
     else:
-        raise MalformedRequest("<%s> has the unknown unit '%s'" % (element.tag, element.get("unit")))
+        raise MalformedRequest(f"<{element.tag}> has the unknown unit '{element.get('unit')}'")
     return -(-size // 1024)
 
 
@@ -149,7 +156,7 @@ def device_keys(devices: t.Iterable[Element]) -> list[tuple[str, ...]]:
         else:
             key = (*kind, named)
             if seen[key]:
-                key = (*key, "#%d" % (seen[key] + 1))
+                key = (*key, f"#{seen[key] + 1}")
             seen[(*kind, named)] += 1
         keys.append(key)
     return keys
@@ -157,7 +164,7 @@ def device_keys(devices: t.Iterable[Element]) -> list[tuple[str, ...]]:
 
 def key_label(key: tuple[str, ...]) -> str:
     """A device's key for people: ``disk[vda]``, ``controller[usb,0]``."""
-    return "%s[%s]" % (key[0], ",".join(key[1:]))
+    return f"{key[0]}[{','.join(key[1:])}]"
 
 
 def _kind(device: Element) -> tuple[str, ...]:
@@ -203,7 +210,7 @@ def _host_device(device: Element) -> str | None:
         return None
     parts = []
     for element in source.iter():
-        parts += ["%s=%s" % (name, _number(value)) for name, value in sorted(element.attrib.items())]
+        parts += [f"{name}={_number(value)}" for name, value in sorted(element.attrib.items())]
     return " ".join(parts)
 
 
@@ -224,7 +231,8 @@ def _changes(path: str, before: Element, after: Element) -> t.Iterator[Change]:
         old, new = before.get(name), after.get(name)
         if old != new:
             secret = (after.tag, name) in _SECRETS
-            yield _masked("%s@%s" % (prefix, name), old, new) if secret else Change("%s@%s" % (prefix, name), old, new)
+            change = Change(f"{prefix}@{name}", old, new)
+            yield _masked(change) if secret else change
     old, new = (before.text or "").strip(), (after.text or "").strip()
     if old != new:
         yield Change(path, old, new)
@@ -238,10 +246,10 @@ def _changes(path: str, before: Element, after: Element) -> t.Iterator[Change]:
             yield from _changes(prefix + label, olds[label], news[label])
 
 
-def _masked(path: str, before: str | None, after: str | None) -> Change:
-    if before is not None and after is not None:
-        return Change(path, SECRET_SET, SECRET_CHANGED)
-    return Change(path, before and SECRET_SET, after and SECRET_SET)
+def _masked(change: Change) -> Change:
+    if change.before is not None and change.after is not None:
+        return Change(change.path, SECRET_SET, SECRET_CHANGED)
+    return Change(change.path, change.before and SECRET_SET, change.after and SECRET_SET)
 
 
 def _labelled(element: Element) -> list[tuple[str, Element]]:
@@ -256,7 +264,7 @@ def _labelled(element: Element) -> list[tuple[str, Element]]:
         name = etree.QName(child).localname
         if count[child.tag] > 1:
             mark = child.get("name") or child.get("id") or str(seen[child.tag])
-            name = "%s[%s]" % (name, mark)
+            name = f"{name}[{mark}]"
         seen[child.tag] += 1
         labels.append((name, child))
     return labels

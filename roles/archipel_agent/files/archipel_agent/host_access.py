@@ -28,6 +28,7 @@ _HARMLESS = frozenset(
     ("controller", "hub", "iommu", "memballoon", "panic", "redirfilter", "sound", "vsock", "watchdog")
 )
 _HARMLESS_INPUT = frozenset(("mouse", "keyboard", "tablet"))
+_SINGLE = ("source", "backend", "driver", "target", "model", "protocol")
 _CHARACTER = frozenset(("serial", "parallel", "console", "channel", "redirdev", "smartcard"))
 # Characters that stay between guest, libvirt and its graphics.
 _HARMLESS_CHARACTERS = frozenset(("pty", "null", "vc", "spicevmc", "qemu-vdagent"))
@@ -162,6 +163,8 @@ def _check_device(device: Element, inside: _Inside) -> list[str]:
         reasons = _CHECKS[tag](device)
     else:
         reasons = [] if tag in _HARMLESS else ["the device reaches the host, or is not known to be harmless"]
+    # Whoever reads the first only, and whoever reads the last, would see different devices.
+    reasons += [f"<{name}> more than once" for name in _SINGLE if len(device.findall(name)) > 1]
     if any(element.get("file") for element in device.iter("rom")):
         reasons.append("a ROM file of the host")
     if device.find("log") is not None:

@@ -88,7 +88,7 @@ def _identified(domain: Element, uuid: str, name: str) -> Element:
     """``domain`` with this UUID and name, and a MAC address for each interface that has none."""
     stated = text(domain, "uuid").lower()
     if stated and stated != uuid:
-        raise MalformedRequest("the domain XML has the UUID %s; the machine '%s' has %s" % (stated, name, uuid))
+        raise MalformedRequest(f"the domain XML has the UUID {stated}; the machine '{name}' has {uuid}")
     for tag, value in (("uuid", uuid), ("name", name)):
         found = domain.find(tag)
         if found is None:
