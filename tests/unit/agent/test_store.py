@@ -1,0 +1,76 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The agent's database."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+
+import pytest
+
+from archipel_agent.store import Store
+
+JID = "11111111-2222-4333-8444-555555555555@example.org"
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "hypervisor.sqlite3"
+
+
+@pytest.fixture
+def store(path):
+    store = Store(path)
+    yield store
+    store.close()
+
+
+def test_only_its_owner_reads_it(store, path):
+    store.add(JID, "web", "secret")
+    for file in path.parent.iterdir():
+        assert stat.S_IMODE(file.stat().st_mode) & 0o077 == 0, file
+
+
+def test_a_row_outlives_the_process(store, path):
+    row = store.add(JID, "web", "secret")
+    assert (row.name, row.password, row.registered, row.handover_to) == ("web", "secret", False, None)
+    store.change(JID, registered=True, handover_to="hv2@example.org", next_password="next")
+    again = Store(path)
+    assert again.rows() == [store.row(JID)]
+    found = again.row(JID)
+    assert (found.registered, found.handover_to, found.next_password) == (True, "hv2@example.org", "next")
+    again.close()
+
+
+def test_a_machine_has_one_row(store):
+    store.add(JID, "web", "secret")
+    with pytest.raises(sqlite3.IntegrityError):
+        store.add(JID, "web", "other")
+
+
+def test_remove(store):
+    store.add(JID, "web", "secret")
+    store.remove(JID)
+    store.remove(JID)
+    assert store.row(JID) is None and store.rows() == []
+
+
+def test_names_are_no_statements(store):
+    name = "x'; DROP TABLE virtualmachines; --"
+    store.add(JID, name, "secret")
+    assert store.row(JID).name == name
+    with pytest.raises(ValueError, match="no such column"):
+        store.change(JID, **{"name = 'x' --": "y"})
+
+
+def test_passwords_are_not_shown(store):
+    row = store.add(JID, "web", "hidden-password")
+    store.change(JID, next_password="hidden-too")
+    assert "hidden" not in repr(row) + repr(store.row(JID))
+
+
+def test_archipels_own_columns_are_there(store, path):
+    columns = [row[1] for row in sqlite3.connect(path).execute("PRAGMA table_info(virtualmachines)")]
+    assert columns[:5] == ["jid", "password", "creation_date", "comment", "name"]
