@@ -54,6 +54,8 @@ def _set_up_logging(config: configuration.Config) -> None:
         handlers.append(file)
     logging.basicConfig(level=logging.WARNING, handlers=handlers)
     log.setLevel(config.logging_level.upper())
+    # Says "No appropriate login method" at each refused password; the agent says more.
+    logging.getLogger("slixmpp.features.feature_mechanisms.mechanisms").setLevel(logging.CRITICAL)
 
 
 if __name__ == "__main__":

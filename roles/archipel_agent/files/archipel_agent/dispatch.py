@@ -72,6 +72,7 @@ class Handler:
     permission: str
     on: str
     code: int
+    reads: bool
     function: Function
 
 
@@ -83,15 +84,18 @@ _HANDLERS: dict[tuple[str, str, str], Handler] = {}
 
 
 def handler(
-    namespace: str, action: str, permission: str, on: str, code: int = errors.CODE_MALFORMED
+    namespace: str, action: str, permission: str, on: str, code: int = errors.CODE_MALFORMED, reads: bool = False
 ) -> t.Callable[[H], H]:
-    """Declares a coroutine function as the handler of an action ``on`` "hypervisor" or "vm"."""
+    """Declares a coroutine function as the handler of an action ``on`` "hypervisor" or "vm".
+
+    ``reads``: it changes nothing, so that nobody needs to find it in the log.
+    """
 
     def declare(function: H) -> H:
         key = (on, namespace, action)
         if key in _HANDLERS:
             raise ValueError(f"{namespace} {action} is declared twice on {on}")
-        _HANDLERS[key] = Handler(namespace, action, permission, on, code, function)
+        _HANDLERS[key] = Handler(namespace, action, permission, on, code, reads, function)
         return function
 
     return declare
@@ -116,7 +120,8 @@ async def answer(entity: t.Any, permissions: Permissions, sender: str, query: ET
         raise errors.PermissionDenied(
             f"{jids.bare(sender)} lacks the permission '{found.permission}' on {jids.bare(entity.jid)}"
         )
-    log.info("%s asks %s for %s %s", sender, entity.jid, namespace, action)
+    level = logging.DEBUG if found.reads else logging.INFO
+    log.log(level, "%s asks %s for %s %s", sender, entity.jid, namespace, action)
     request = Request(sender, namespace, action, element, permissions)
     try:
         content = await found.function(entity, request)

@@ -19,7 +19,9 @@ if t.TYPE_CHECKING:
 _ITEM = f"{{{ns.HYPERVISOR_CONTROL}}}item"
 
 
-@handler(ns.HYPERVISOR_CONTROL, "rostervm", "rostervm", on="hypervisor", code=errors.CODE_HYPERVISOR_ROSTERVM)
+@handler(
+    ns.HYPERVISOR_CONTROL, "rostervm", "rostervm", on="hypervisor", code=errors.CODE_HYPERVISOR_ROSTERVM, reads=True
+)
 async def rostervm(entity: HypervisorEntity, request: Request) -> Reply:
     """<item managed="True" name="N">uuid@domain/resource</item>*; unmanaged: persistent domains, with bare JIDs."""
     agent = entity.agent

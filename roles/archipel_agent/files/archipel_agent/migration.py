@@ -249,7 +249,7 @@ async def _ask(agent: Agent, peer: Peer, action: str, content: dict[str, t.Any])
 # The target
 
 
-@handler(ns.HANDOVER, QUERY, permissions.PEER, on="hypervisor", code=errors.CODE_HANDOVER)
+@handler(ns.HANDOVER, QUERY, permissions.PEER, on="hypervisor", code=errors.CODE_HANDOVER, reads=True)
 async def query(entity: HypervisorEntity, request: Request) -> Reply:
     """{"uuid": str} -> {"state": virDomainState or null}: what libvirt here says of it."""
     uuid = _text_of(wire.decode(request.text), "uuid")

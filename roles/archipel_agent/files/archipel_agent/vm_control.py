@@ -75,7 +75,7 @@ async def resume(entity: VirtualMachineEntity, request: Request) -> Reply:
         await _on_domain(entity, errors.CODE_VM_RESUME, _resume)
 
 
-@handler(ns.VM_CONTROL, "info", "info", on="vm", code=errors.CODE_VM_INFO)
+@handler(ns.VM_CONTROL, "info", "info", on="vm", code=errors.CODE_VM_INFO, reads=True)
 async def info(entity: VirtualMachineEntity, request: Request) -> Reply:
     """<info state maxMem memory nrVirtCpu cpuPrct hypervisor autostart/>; memory in KiB.
 
@@ -100,7 +100,7 @@ async def info(entity: VirtualMachineEntity, request: Request) -> Reply:
     return [ET.Element(_INFO, attributes)]
 
 
-@handler(ns.VM_CONTROL, "xmldesc", "xmldesc", on="vm", code=errors.CODE_VM_XMLDESC)
+@handler(ns.VM_CONTROL, "xmldesc", "xmldesc", on="vm", code=errors.CODE_VM_XMLDESC, reads=True)
 async def xmldesc(entity: VirtualMachineEntity, request: Request) -> Reply:
     """The definition as an element, without any password; <not-defined/> where there is none."""
     try:
