@@ -156,7 +156,28 @@ VNC = (
             VDA + "<disk><source file='/vm/b'/><target dev='vdb'/></disk>",
         ),
         (VDA, "<disk><source file='/vm/a'/><target bus='virtio'/></disk>", ("disk",), VDA),
+        (VDA, "<disk><source file='/vm/a'/></disk>", ("disk",), VDA),
+        (
+            VDA,
+            "<disk><source file='/vm/b'/></disk>",
+            (),
+            VDA + "<disk><source file='/vm/b'/><target dev='vdb' bus='virtio'/></disk>",
+        ),
+        (
+            VDA,
+            "<disk><source file='/vm/a'/><target bus='sata'/></disk>",
+            ("disk",),
+            "<disk><source file='/vm/a'/><target bus='sata' dev='sda'/></disk>",
+        ),
         # media
+        (
+            "",
+            "<disk device='cdrom'/><disk device='floppy'/><disk><target bus='sata'/></disk>",
+            (),
+            "<disk device='cdrom'><target dev='sda' bus='sata'/></disk>"
+            "<disk device='floppy'><target dev='fda' bus='fdc'/></disk>"
+            "<disk><target bus='sata' dev='sdb'/></disk>",
+        ),
         (
             CDROM,
             "<disk type='file' device='cdrom'><source file='/vm/iso/b'/><target dev='sda'/></disk>",

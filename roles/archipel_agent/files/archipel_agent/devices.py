@@ -19,6 +19,8 @@ from .merge import drop, merge
 # The prefix of a disk's name in the guest, by bus; libvirt guesses the bus from it.
 _TARGET_PREFIX = {"virtio": "vd", "scsi": "sd", "sata": "sd", "usb": "sd", "ide": "hd", "fdc": "fd", "xen": "xvd"}
 
+# Of a disk that states none. Every x86 machine can have SATA.
+_DISK_BUS = {"disk": "virtio", "cdrom": "sata", "floppy": "fdc"}
 # What libvirt chooses on x86 (formatdomain.html#input-devices).
 _INPUT_BUS = {"mouse": "ps2", "keyboard": "ps2", "tablet": "usb"}
 
@@ -136,34 +138,43 @@ def place_disks(stated: list[Element], existing: list[Element], exact: bool) -> 
     left = [device for device in existing if device.tag == "disk" and _target(device) not in named]
     nameless = [disk for disk in disks if not _target(disk)]
     for disk in list(nameless):
-        drive = _class_of(disk) != "disk"
-        for old in left:
-            if _class_of(old) == _class_of(disk) and (drive or (_source(old) and _source(old) == _source(disk))):
-                _set_target(disk, _target(old))
-                left.remove(old)
-                nameless.remove(disk)
-                break
+        meant = next((old for old in left if _means(disk, old)), None)
+        if meant is not None:
+            _set_target(disk, dev=_target(meant))
+            left.remove(meant)
+            nameless.remove(disk)
     staying = [old for old in left if not exact or _class_of(old) != "disk"]
     used = {_target(disk) for disk in (*disks, *staying)}
     for disk in nameless:
-        prefix = _TARGET_PREFIX.get(attribute_of(disk, "target", "bus", "virtio"))
-        if prefix is None:
+        bus = _bus(disk) or _DISK_BUS.get(_class_of(disk), "")
+        if bus not in _TARGET_PREFIX:
             raise MalformedRequest("a disk is stated without <target dev='...'/>, and its bus does not tell one")
-        name = next(name for name in map(prefix.__add__, _letters()) if name not in used)
+        name = next(name for name in map(_TARGET_PREFIX[bus].__add__, _letters()) if name not in used)
         used.add(name)
-        _set_target(disk, name)
+        _set_target(disk, dev=name, bus=bus)
+
+
+def _means(disk: Element, old: Element) -> bool:
+    """Whether a disk stated without a target is the existing one ``old``."""
+    if _class_of(disk) != _class_of(old) or _bus(disk) not in ("", _bus(old)):
+        return False
+    return _class_of(disk) != "disk" or (bool(_source(old)) and _source(old) == _source(disk))
+
+
+def _bus(disk: Element) -> str:
+    return attribute_of(disk, "target", "bus")
 
 
 def _target(disk: Element) -> str:
     return attribute_of(disk, "target", "dev")
 
 
-def _set_target(disk: Element, name: str) -> None:
+def _set_target(disk: Element, **attributes: str) -> None:
     target = disk.find("target")
     if target is None:
         target = disk.makeelement("target")
         disk.append(target)
-    target.set("dev", name)
+    target.attrib.update(attributes)
 
 
 def _letters() -> t.Iterator[str]:
@@ -238,8 +249,7 @@ def _before_disk(existing: Element, stated: Element) -> None:
     kinds = existing.get("device", "disk"), stated.get("device", "disk")
     if kinds[0] != kinds[1]:
         raise MalformedRequest(f"the disk {target} is a {kinds[0]} here, not a {kinds[1]}; state another target")
-    bus = attribute_of(stated, "target", "bus")
-    if bus and bus != attribute_of(existing, "target", "bus"):
+    if _bus(stated) not in ("", _bus(existing)):
         drop(existing, "address")
     source = stated.find("source")
     if source is None or not (source.attrib or len(source)):
