@@ -163,15 +163,11 @@ def converge(agents: Agents, specs: t.Sequence[Spec], check: bool) -> list[Outco
             outcomes.append(Outcome(_spec.label(spec), error=decision))
         else:
             outcomes.append(Outcome(decision.name, vm=decision.existing))
-    run = _Run(agents, specs, decisions, outcomes)
-    if check:
-        run.declare(declaration.PLAN)
-        run.predict_moves()
-    else:
-        # A machine that is to be stopped stops first: what is off moves without its memory.
-        run.move(lambda spec: spec["state"] != "stopped")
-        run.declare(declaration.APPLY)
-        run.move(lambda spec: spec["state"] == "stopped")
+    run = _Run(agents, specs, decisions, outcomes, check)
+    # A machine that is to be stopped stops first: what is off moves without its memory.
+    run.move(lambda spec: spec["state"] != "stopped")
+    run.declare()
+    run.move(lambda spec: spec["state"] == "stopped")
     return run.outcomes
 
 
@@ -193,7 +189,10 @@ def _decisions(agents: Agents, specs: t.Sequence[Spec]) -> list[Decision | Archi
 
 
 class _Run:
-    """The steps of one converge. ``hosts`` is where each machine is now; ``outcomes`` grows step by step."""
+    """The steps of one converge, or with ``check`` what they would do.
+
+    ``hosts`` is where each machine is now; ``outcomes`` grows step by step.
+    """
 
     def __init__(
         self,
@@ -201,16 +200,22 @@ class _Run:
         specs: t.Sequence[Spec],
         decisions: t.Sequence[Decision | ArchipelError],
         outcomes: list[Outcome],
+        check: bool,
     ) -> None:
         self.agents = agents
         self.specs = specs
         self.outcomes = outcomes
         self.decisions = decisions
+        self.check = check
         self.hosts = [None if isinstance(decision, ArchipelError) else decision.host for decision in decisions]
 
     def move(self, which: t.Callable[[Spec], bool]) -> None:
         """Migrates the machines of ``which`` that are elsewhere than declared, side by side on all hypervisors."""
         moving = [index for index, decision in self._pending() if decision.target and which(self.specs[index])]
+        if self.check:
+            for index in moving:
+                self._moved(index, {})
+            return
         for batch in _rounds(moving, self.hosts):
             requests = {self._host(index): self._migration(index) for index in batch}
             work = max(self.specs[index]["wait_timeout"] for index in batch)
@@ -218,13 +223,7 @@ class _Run:
             for index in batch:
                 self._moved(index, answers[self._host(index)])
 
-    def predict_moves(self) -> None:
-        """What move() would do, in the outcomes."""
-        for index, decision in self._pending():
-            if decision.target:
-                self._moved(index, {"vm": self.outcomes[index].vm})
-
-    def declare(self, action: str) -> None:
+    def declare(self) -> None:
         """Sends each hypervisor one request with all machines that are there."""
         by_host: dict[str, list[int]] = {}
         for index, dummy in self._pending():
@@ -233,7 +232,8 @@ class _Run:
             host: {"vms": [self._wanted(index) for index in indices], "facts": True}
             for host, indices in by_host.items()
         }
-        work = 0.0 if action == declaration.PLAN else max(map(self._work, by_host.values()), default=0.0)
+        action = declaration.PLAN if self.check else declaration.APPLY
+        work = 0.0 if self.check else max(map(self._work, by_host.values()), default=0.0)
         answers = self.agents.declare(action, requests, work)
         for host, answer in answers.items():
             results = answer if isinstance(answer, ArchipelError) else answer.get("results", [])
@@ -274,7 +274,8 @@ class _Run:
         if isinstance(answer, ArchipelError):
             self._failed(index, answer)
             return
-        self.hosts[index] = decision.target
+        if not self.check:
+            self.hosts[index] = decision.target
         self.outcomes[index] = outcome._replace(
             changed=True,
             before={**outcome.before, "hypervisor": decision.host},
