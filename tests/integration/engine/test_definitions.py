@@ -268,6 +268,20 @@ def test_reaching_into_the_host_needs_a_permission_of_its_own(hypervisor, run, m
     assert result["changed"]
 
 
+def test_a_pool_elsewhere_needs_that_permission_too(hypervisor, run, machine):
+    def make(connection):
+        xml = "<pool type='dir'><name>engine-test-else</name><target><path>/tmp</path></target></pool>"
+        return connection.storagePoolCreateXML(xml)
+
+    pool = run(hypervisor.agent.libvirt.call(make))
+    try:
+        volumes = [{**volume("x"), "pool": "engine-test-else"}]
+        result = run(hypervisor.plan(**machine, state="present", domain=domain(), volumes=volumes))
+        assert "the pool 'engine-test-else' is no folder below /vm" in result["error"]
+    finally:
+        run(hypervisor.agent.libvirt.call(lambda connection: pool.destroy()))
+
+
 def test_a_backing_file_is_looked_at(hypervisor, run, machine):
     def make(connection):
         connection.storagePoolLookupByName("engine-test").createXML(

@@ -14,7 +14,7 @@ import typing as t
 
 from archipel_protocol import declaration as wire, jids, namespaces as ns, permissions as names, states
 from archipel_protocol.declaration import Facts, Result
-from archipel_protocol.errors import CODE_DECLARATION, ArchipelError
+from archipel_protocol.errors import CODE_DECLARATION, CODE_PERMISSION, ArchipelError
 
 from . import describe, domain_xml, domains, host_access, plan, prediction, volumes, wanted
 from .dispatch import Request, handler
@@ -165,8 +165,13 @@ async def _plan(agent: t.Any, request: Request, desired: Desired, snapshot: _Sna
     stated = domain_xml.parse_domain(desired.domain, "domain")
     to_make = await _resolve_volumes(agent, desired, stated, existing)
     predicted = await _predict(agent, desired, stated, existing)
-    if predicted is not None and not request.permits(names.HOST_ACCESS):
-        await _check_host_access(agent, request, predicted.definition, frozenset(to_make))
+    if not request.permits(names.HOST_ACCESS):
+        definition = None if predicted is None else predicted.definition
+        reasons = await _host_access(agent, definition, to_make)
+        if reasons:
+            sender = jids.bare(request.sender)
+            message = f"this needs the permission '{names.HOST_ACCESS}', which {sender} lacks: {'; '.join(reasons)}"
+            raise ArchipelError(message, CODE_PERMISSION)
     return plan.change(existing, desired, predicted, list(to_make.values()))
 
 
@@ -214,21 +219,17 @@ async def _predict(
     return await prediction.creation(desired, stated, defaults, domain_type, normalise)
 
 
-async def _check_host_access(agent: t.Any, request: Request, definition: Element, to_make: frozenset[str]) -> None:
+async def _host_access(agent: t.Any, definition: Element | None, to_make: t.Mapping[str, wire.Volume]) -> list[str]:
+    """Why a new definition, and volumes that are to be made, need the permission ``host_access``."""
+    outside = [volume for path, volume in to_make.items() if not host_access.is_inside(path)]
+    reasons = [f"the pool '{volume['pool']}' is no folder below {host_access.ALLOWED_ROOT}" for volume in outside]
+    if definition is None or reasons:
+        return reasons
     kind = definition.find("os/type")
-    emulator = await agent.libvirt.call(
-        domains.emulator,
-        None if kind is None else kind.get("arch"),
-        None if kind is None else kind.get("machine"),
-        definition.get("type"),
-    )
+    board = (None, None) if kind is None else (kind.get("arch"), kind.get("machine"))
+    emulator = await agent.libvirt.call(domains.emulator, *board, definition.get("type"))
     reasons = host_access.check(definition, {emulator})
     if not reasons:
         xml = domain_xml.serialise(definition)
-        reasons = await agent.libvirt.call(volumes.outside, xml, host_access.ALLOWED_ROOT, to_make)
-    if reasons:
-        raise ArchipelError(
-            f"this needs the permission '{names.HOST_ACCESS}', which {jids.bare(request.sender)} lacks: "
-            + "; ".join(reasons),
-            CODE_DECLARATION,
-        )
+        reasons = await agent.libvirt.call(volumes.outside, xml, host_access.ALLOWED_ROOT, frozenset(to_make))
+    return reasons

@@ -76,7 +76,10 @@ def check(
     ``domain`` is complete, best as libvirt dumped it. ``emulators`` are those that libvirt itself would choose.
     ``resolve`` follows the host's symbolic links.
     """
-    inside = _Inside(allowed_root, resolve)
+
+    def inside(path: str, *more: str) -> bool:
+        return is_inside(path, (allowed_root, *more), resolve)
+
     reasons = [f"<{child.tag}> is not known to be harmless" for child in domain if child.tag not in _HARMLESS_PARTS]
     reasons += _check_foreign(domain)
     reasons += _check_boot(domain, inside)
@@ -94,21 +97,11 @@ def check(
     return reasons
 
 
-class _Inside:
-    """Whether a path lies in a directory, after following the host's links."""
-
-    def __init__(self, root: str, resolve: Resolve) -> None:
-        self._root = root
-        self._resolve = resolve
-
-    def __call__(self, path: str, *more: str) -> bool:
-        if not path.startswith("/"):
-            return False
-        roots = (self._root, *more)
-        return all(
-            any(form == root or form.startswith(root + "/") for root in roots)
-            for form in (posixpath.normpath(path), self._resolve(path))
-        )
+def is_inside(path: str, roots: t.Iterable[str] = (ALLOWED_ROOT,), resolve: Resolve = os.path.realpath) -> bool:
+    """Whether an absolute path lies in one of ``roots``, before and after following the host's links."""
+    forms = (posixpath.normpath(path), resolve(path))
+    roots = tuple(roots)
+    return path.startswith("/") and all(any(form.startswith(root + "/") for root in roots) for form in forms)
 
 
 def _attributes(element: Element) -> str:
@@ -128,7 +121,7 @@ def _check_foreign(domain: Element) -> list[str]:
     return reasons
 
 
-def _check_boot(domain: Element, inside: _Inside) -> list[str]:
+def _check_boot(domain: Element, inside: t.Callable[..., bool]) -> list[str]:
     reasons = []
     if domain.get("type") not in _HARMLESS_TYPES:
         reasons.append(f"the domain is of type {domain.get('type')}")
@@ -142,7 +135,7 @@ def _check_boot(domain: Element, inside: _Inside) -> list[str]:
     return reasons
 
 
-def _check_boot_file(element: Element, inside: _Inside) -> list[str]:
+def _check_boot_file(element: Element, inside: t.Callable[..., bool]) -> list[str]:
     more = {"loader": _FIRMWARE, "nvram": (*_FIRMWARE, _NVRAM)}.get(element.tag, ())
     sources = [source.get(name) for source in element.iter("source") for name in ("file", "dev", "dir")]
     paths = [(element.text or "").strip(), element.get("template"), *sources]
@@ -153,7 +146,7 @@ def _check_boot_file(element: Element, inside: _Inside) -> list[str]:
     return reasons
 
 
-def _check_device(device: Element, inside: _Inside) -> list[str]:
+def _check_device(device: Element, inside: t.Callable[..., bool]) -> list[str]:
     tag = str(device.tag)
     if tag == "disk":
         reasons = _check_disk(device, inside)
@@ -172,7 +165,7 @@ def _check_device(device: Element, inside: _Inside) -> list[str]:
     return reasons
 
 
-def _check_disk(disk: Element, inside: _Inside) -> list[str]:
+def _check_disk(disk: Element, inside: t.Callable[..., bool]) -> list[str]:
     reasons = []
     if disk.get("device") == "lun" or disk.get("rawio") == "yes" or disk.get("sgio") is not None:
         reasons.append("raw access to a disk of the host")
