@@ -31,6 +31,8 @@ class Entity:
     """
 
     kind = ""
+    # Largest pause between two attempts to log in, in seconds.
+    patience = 30.0
     identity = ("automation", "device")  # category and type of XEP-0030
 
     def __init__(self, agent: Agent, jid: str, name: str) -> None:
@@ -82,7 +84,7 @@ class Entity:
         """Called after each login, before the entity counts as online."""
 
     async def _keep_online(self) -> None:
-        wait = pauses(first=0.5)
+        wait = pauses(first=0.5, largest=self.patience)
         loop = asyncio.get_running_loop()
         while True:
             try:
@@ -105,11 +107,10 @@ class Entity:
             self.online.set()
             since = loop.time()
             reason = await session.ended()
-            self.online.clear()
-            self.session = None
+            self._drop_session(reason)
             log.warning("%s is offline: %s", jids.bare(self.jid), reason)
             if loop.time() - since > SETTLED:
-                wait = pauses(first=0.5)
+                wait = pauses(first=0.5, largest=self.patience)
             await asyncio.sleep(next(wait))
 
     def _report(self, failure: str) -> None:

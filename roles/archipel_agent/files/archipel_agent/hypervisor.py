@@ -20,6 +20,8 @@ class HypervisorEntity(Entity):
     """The one entity that is always there; requests on the whole host go to it."""
 
     kind = "hypervisor"
+    # The machines wait for it.
+    patience = 8.0
     identity = ("automation", "device")
 
     def __init__(self, agent: Agent) -> None:

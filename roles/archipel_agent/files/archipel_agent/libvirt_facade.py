@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import functools
 import logging
 import threading
 import typing as t
@@ -107,6 +108,7 @@ class Libvirt:
         self._closed = asyncio.Event()
         self._tried = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
+        self._registration = 0
         self._reason = "not connected yet"
 
     @property
@@ -272,12 +274,14 @@ class Libvirt:
         except libvirt.libvirtError as fault:
             if fault.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
                 raise
-        connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_lifecycle, None)
+        lifecycle = libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE
+        self._registration = connection.domainEventRegisterAny(None, lifecycle, self._on_lifecycle, None)
         return connection
 
     def _close(self, connection: libvirt.virConnect) -> None:
         """In a thread; a daemon that is gone cannot be told."""
-        for step in (connection.unregisterCloseCallback, connection.close):
+        deregister = functools.partial(connection.domainEventDeregisterAny, self._registration)
+        for step in (deregister, connection.unregisterCloseCallback, connection.close):
             try:
                 step()
             except libvirt.libvirtError as fault:

@@ -185,7 +185,7 @@ async def _show_progress(agent: Agent, vm: VirtualMachineEntity) -> None:
 
 
 async def _settle_until_done(agent: Agent, vm: VirtualMachineEntity, peer: Peer) -> dict[str, t.Any] | None:
-    wait = pauses(first=0.5, largest=30)
+    wait = pauses(first=0.5, largest=8)
     told = ""
     while True:
         try:

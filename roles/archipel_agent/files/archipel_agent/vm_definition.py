@@ -69,15 +69,17 @@ async def _refuse_host_access(entity: VirtualMachineEntity, request: Request, wa
         return
     agent = entity.agent
     kind = wanted.get("type", "")
-    normal = await agent.normaliser.normalise(domain_xml.serialise(wanted), kind)
-    complete = domain_xml.parse_domain(normal) if normal is not None else wanted
-    boot = complete.find("os/type")
+    boot = wanted.find("os/type")
     architecture, machine = (None, None) if boot is None else (boot.get("arch"), boot.get("machine"))
     emulator = await agent.libvirt.call(domains.emulator, architecture, machine, kind)
-    reasons = host_access.check(complete, {emulator})
+    # Before anything of libvirt's sees it: the normaliser would run whatever <emulator> names, to ask for its features.
+    reasons = host_access.check(wanted, {emulator})
     if not reasons:
+        normal = await agent.normaliser.normalise(domain_xml.serialise(wanted), kind)
+        complete = wanted if normal is None else domain_xml.parse_domain(normal)
         text = domain_xml.serialise(complete)
-        reasons = await agent.libvirt.call(volumes.outside, text, host_access.ALLOWED_ROOT)
+        reasons = host_access.check(complete, {emulator})
+        reasons = reasons or await agent.libvirt.call(volumes.outside, text, host_access.ALLOWED_ROOT)
     if reasons:
         raise errors.PermissionDenied(f"the definition needs the permission 'host_access': {'; '.join(reasons)}")
 

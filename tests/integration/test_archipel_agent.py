@@ -1,0 +1,417 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The agent on the wire: a machine made with plain virsh becomes an XMPP entity, is steered, survives, and is released.
+
+Every test uses a machine of its own on the first hypervisor, made and removed with virsh.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import uuid as uuidlib
+from xml.etree import ElementTree as ET
+from xml.sax.saxutils import escape, quoteattr
+
+import pytest
+from xmpp_stream import CLIENT, Refused
+
+HYPERVISOR = "archipel:hypervisor:control"
+CONTROL = "archipel:vm:control"
+DEFINITION = "archipel:vm:definition"
+PATIENCE = 30
+
+DOMAIN = """<domain type='qemu'><name>{name}</name><uuid>{uuid}</uuid><memory unit='MiB'>32</memory>
+<os><type arch='x86_64' machine='q35'>hvm</type></os><features><acpi/></features>
+<devices>{devices}</devices></domain>"""
+SECRET = "never-to-be-seen"
+SCREEN = "<graphics type='vnc' autoport='yes' listen='127.0.0.1'{}/>"
+
+
+class Failed(Exception):
+    """An answer in Archipel's error form."""
+
+    def __init__(self, code: int, kind: str, text: str) -> None:
+        super().__init__(f"{code} {kind}: {text}")
+        self.code, self.kind, self.text = code, kind, text
+
+
+class Person:
+    """Somebody who is logged in."""
+
+    def __init__(self, stream, domain: str) -> None:
+        self.stream = stream
+        self.domain = domain
+        self.presences: list[ET.Element] = []
+
+    def act(self, to: str, namespace: str, action: str, content: str = "", **attributes: str) -> ET.Element:
+        """The <query/> of the answer; raises Failed or Refused."""
+        number = uuidlib.uuid4().hex
+        more = "".join(f" {name}={quoteattr(value)}" for name, value in attributes.items())
+        query = f"<query xmlns='{namespace}'><archipel action='{action}'{more}>{content}</archipel></query>"
+        self.stream.write(f"<iq type='set' id='{number}' to={quoteattr(to)}>{query}</iq>")
+        while True:
+            stanza = self.stream.read()
+            if stanza.tag == CLIENT + "presence":
+                self.presences.append(stanza)
+            if stanza.tag == CLIENT + "iq" and stanza.get("id") == number:
+                break
+        if stanza.get("type") == "result":
+            return stanza[0]
+        error = stanza.find(CLIENT + "error")
+        archipel = [child for child in error if child.tag.startswith(("{archipel:", "{libvirt:"))]
+        if not archipel:
+            raise Refused(error[0].tag.partition("}")[2])
+        text = "".join(child.text or "" for child in error if child.tag.endswith("text"))
+        raise Failed(int(error.get("code")), archipel[0].tag.partition("}")[2], text)
+
+    def shows(self, jid: str, status: str, seconds: float = PATIENCE) -> str:
+        """Waits for the presence of an entity to have ``status``; its <show/>."""
+        deadline = time.monotonic() + seconds
+        while True:
+            while self.presences:
+                presence = self.presences.pop(0)
+                if presence.get("from") == jid and presence.findtext(CLIENT + "status") == status:
+                    return presence.findtext(CLIENT + "show", "")
+            assert time.monotonic() < deadline, f"{jid} does not show {status!r}"
+            stanza = self.stream.read()
+            if stanza.tag == CLIENT + "presence":
+                self.presences.append(stanza)
+
+
+class Machine:
+    """A domain of the first hypervisor, and its addresses."""
+
+    def __init__(self, platform) -> None:
+        self.platform = platform
+        self.host = platform.hypervisors[0]
+        self.uuid = str(uuidlib.uuid4())
+        self.name = "agent-test-" + self.uuid[:8]
+        self.bare = f"{self.uuid}@{platform.domain}"
+        self.jid = f"{self.bare}/{self.host}"
+
+    def define(self, devices: str = "") -> Machine:
+        xml = DOMAIN.format(name=self.name, uuid=self.uuid, devices=devices)
+        self.run(f"cat > /tmp/{self.name}.xml <<'END'\n{xml}\nEND\nvirsh -q define /tmp/{self.name}.xml")
+        return self
+
+    def run(self, command: str, check: bool = True) -> str:
+        return self.platform.run(self.host, command, check)
+
+    def virsh(self, command: str) -> str:
+        return self.run(f"virsh -q {command} {self.uuid}").strip()
+
+    def remove(self) -> None:
+        for command in ("destroy", "undefine --nvram --managed-save"):
+            self.run(f"virsh -q {command} {self.uuid}", check=False)
+        self.run(f"rm -f /tmp/{self.name}.xml")
+
+
+@pytest.fixture
+def log_in(platform):
+    """Logs somebody in, by the name of an account of the platform."""
+    with contextlib.ExitStack() as stack:
+
+        def log_in(name: str, password: str | None = None) -> Person:
+            stream = stack.enter_context(platform.stream())
+            stream.login(name, password or platform.password(name), uuidlib.uuid4().hex)
+            stream.write("<presence/>")
+            return Person(stream, platform.domain)
+
+        yield log_in
+
+
+@pytest.fixture
+def automation(log_in):
+    return log_in("automation")
+
+
+@pytest.fixture
+def hypervisor(platform):
+    """The full JID of the first hypervisor."""
+    host = platform.hypervisors[0]
+    return f"{host}@{platform.domain}/{host}"
+
+
+@pytest.fixture
+def domain(platform):
+    machine = Machine(platform)
+    yield machine
+    machine.remove()
+
+
+@pytest.fixture
+def managed(domain, automation, hypervisor):
+    """A domain that the agent manages."""
+    domain.define(SCREEN.format(f" passwd='{SECRET[:8]}'"))
+    manage(automation, hypervisor, domain)
+    yield domain
+    with contextlib.suppress(Failed):
+        automation.act(hypervisor, HYPERVISOR, "unmanage", f"<item jid='{domain.bare}'/>")
+
+
+def manage(person, hypervisor, machine):
+    """Brings a domain under management and waits for its login, which its presence tells."""
+    person.act(hypervisor, HYPERVISOR, "manage", f"<item jid='{machine.bare}'/>")
+    until(lambda: answers(person, machine.jid))
+
+
+def answers(person, jid):
+    try:
+        return person.act(jid, CONTROL, "info")
+    except Refused:
+        return None
+
+
+def until(condition, seconds=PATIENCE):
+    """The first truth of ``condition``."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if found:
+            return found
+        assert time.monotonic() < deadline, "it does not come about"
+        time.sleep(0.1)
+
+
+def roster(person, hypervisor):
+    return {item.text: item.get("managed") for item in person.act(hypervisor, HYPERVISOR, "rostervm")}
+
+
+def state(person, jid):
+    return int(person.act(jid, CONTROL, "info")[0].get("state"))
+
+
+def test_what_virsh_defined_becomes_an_entity_and_is_released_again(domain, automation, hypervisor):
+    domain.define()
+    assert roster(automation, hypervisor)[domain.bare] == "False"
+    manage(automation, hypervisor, domain)
+    assert roster(automation, hypervisor)[domain.jid] == "True"
+    automation.act(hypervisor, HYPERVISOR, "manage", f"<item jid='{domain.bare}'/>")  # again
+    automation.act(hypervisor, HYPERVISOR, "unmanage", f"<item jid='{domain.bare}'/>")
+    assert roster(automation, hypervisor)[domain.bare] == "False"
+    with pytest.raises(Refused, match="service-unavailable"):
+        automation.act(domain.jid, CONTROL, "info")
+    assert domain.virsh("domstate") == "shut off"
+    listed = domain.platform.run(domain.platform.xmpp, f"ejabberdctl registered_users {domain.platform.domain}")
+    assert domain.uuid not in listed
+
+
+def test_power(managed, automation):
+    assert automation.act(managed.jid, CONTROL, "create")[0].get("id").isdigit()
+    assert state(automation, managed.jid) == 1
+    automation.act(managed.jid, CONTROL, "suspend")
+    assert state(automation, managed.jid) == 3
+    automation.act(managed.jid, CONTROL, "resume")
+    automation.act(managed.jid, CONTROL, "shutdown")
+    automation.act(managed.jid, CONTROL, "destroy")
+    automation.act(managed.jid, CONTROL, "destroy")
+    assert state(automation, managed.jid) == 5
+    with pytest.raises(Failed) as raised:
+        automation.act(managed.jid, CONTROL, "suspend")
+    assert (raised.value.kind, raised.value.code) == ("libvirt-error-generic", 55)
+
+
+def test_presence_follows_virsh(managed, automation, hypervisor):
+    automation.stream.write(f"<presence type='subscribe' to='{managed.bare}'/>")
+    assert automation.shows(managed.jid, "Off") == "xa"
+    for command, status, show in (
+        ("start", "Running", ""),
+        ("suspend", "Paused", "away"),
+        ("resume", "Running", ""),
+        ("destroy", "Off", "xa"),
+        ("undefine", "Not defined", "xa"),
+    ):
+        managed.virsh(command)
+        assert automation.shows(managed.jid, status) == show
+    with pytest.raises(Failed, match="is not defined"):
+        automation.act(managed.jid, CONTROL, "create")
+    managed.define()
+    assert automation.shows(managed.jid, "Off") == "xa"
+
+
+def test_the_definition_is_shown_without_secrets_and_keeps_them(managed, automation):
+    shown = automation.act(managed.jid, CONTROL, "xmldesc")[0]
+    text = ET.tostring(shown, encoding="unicode")
+    assert managed.name in text and SECRET[:8] not in text
+    for element in shown.iter():
+        element.tag = element.tag.partition("}")[2]
+    automation.act(managed.jid, DEFINITION, "define", ET.tostring(shown, encoding="unicode"))
+    assert SECRET[:8] in managed.virsh("dumpxml --security-info")
+
+
+def test_a_definition_must_be_the_machines_own(managed, automation):
+    other = DOMAIN.format(name="other", uuid=uuidlib.uuid4(), devices="")
+    with pytest.raises(Failed, match="must be " + managed.uuid) as raised:
+        automation.act(managed.jid, DEFINITION, "define", other)
+    assert raised.value.code == -1007
+    with pytest.raises(Failed, match="needs a <domain/>"):
+        automation.act(managed.jid, DEFINITION, "define")
+
+
+REACHING = {
+    "hostdev": "<hostdev mode='subsystem' type='usb'><source><vendor id='0x1'/><product id='0x2'/></source></hostdev>",
+    "disk": "<disk type='file' device='disk'><source file='/etc/shadow'/><target dev='sda'/></disk>",
+    "block": "<disk type='block' device='disk'><source dev='/dev/sda'/><target dev='sda'/></disk>",
+    "filesystem": "<filesystem><source dir='/'/><target dir='host'/></filesystem>",
+    "serial": "<serial type='file'><source path='/tmp/x'/><target port='0'/></serial>",
+    "emulator": "<emulator>/bin/sh</emulator>",
+}
+
+
+@pytest.mark.parametrize("devices", REACHING.values(), ids=REACHING)
+def test_a_definition_that_reaches_into_the_host_needs_a_permission_of_its_own(managed, automation, devices):
+    before = managed.virsh("dumpxml")
+    with pytest.raises(Failed, match="host_access"):
+        xml = DOMAIN.format(name=managed.name, uuid=managed.uuid, devices=devices)
+        automation.act(managed.jid, DEFINITION, "define", xml)
+    assert managed.virsh("dumpxml") == before
+
+
+def test_root_administrators_have_host_access(managed, log_in):
+    xml = DOMAIN.format(name=managed.name, uuid=managed.uuid, devices=REACHING["serial"])
+    log_in("admin").act(managed.jid, DEFINITION, "define", xml)
+    assert "/tmp/x" in managed.virsh("dumpxml")
+
+
+def test_undefine(managed, automation):
+    automation.act(managed.jid, CONTROL, "create")
+    with pytest.raises(Failed, match="is running; stop it first"):
+        automation.act(managed.jid, DEFINITION, "undefine")
+    automation.act(managed.jid, CONTROL, "destroy")
+    automation.act(managed.jid, DEFINITION, "undefine")
+    assert automation.act(managed.jid, CONTROL, "xmldesc")[0].tag.endswith("not-defined")
+
+
+def test_the_unknown_is_not_implemented(managed, automation, hypervisor):
+    for to, namespace in ((hypervisor, HYPERVISOR), (managed.jid, CONTROL), (hypervisor, "archipel:unheard-of")):
+        with pytest.raises(Refused, match="feature-not-implemented"):
+            automation.act(to, namespace, "fly")
+    with pytest.raises(Refused, match="feature-not-implemented"):
+        automation.stream.ask("get", "<query xmlns='jabber:iq:unheard-of'/>", hypervisor)
+
+
+def test_ping_and_disco(managed, automation, hypervisor):
+    for jid, namespace in ((hypervisor, HYPERVISOR), (managed.jid, CONTROL)):
+        automation.stream.ask("get", "<ping xmlns='urn:xmpp:ping'/>", jid)
+        info = automation.stream.ask("get", "<query xmlns='http://jabber.org/protocol/disco#info'/>", jid)[0]
+        assert namespace in {feature.get("var") for feature in info}
+
+
+@pytest.mark.parametrize("action", ["manage", "unmanage"])
+def test_who_is_not_there_is_told(automation, hypervisor, action):
+    missing = f"{uuidlib.uuid4()}@{automation.domain}"
+    with pytest.raises(Failed, match=missing.partition("@")[0]):
+        automation.act(hypervisor, HYPERVISOR, action, f"<item jid='{missing}'/>")
+    for wrong in ("<item jid='hv2@archipel.test'/>", f"<item jid='{uuidlib.uuid4()}@elsewhere.org'/>", ""):
+        with pytest.raises(Failed) as raised:
+            automation.act(hypervisor, HYPERVISOR, action, wrong)
+        assert raised.value.code == -42
+
+
+def test_nobody_may_do_anything_without_a_grant(managed, machine, log_in, hypervisor):
+    stranger = log_in(*machine)
+    stranger.stream.write(f"<presence type='subscribe' to='{managed.bare}'/>")
+    requests = [(hypervisor, HYPERVISOR, action) for action in ("rostervm", "manage", "unmanage")]
+    requests += [(hypervisor, "archipel:declaration", name) for name in ("inventory", "plan", "apply", "migrate")]
+    requests += [(hypervisor, "archipel:handover", name) for name in ("query", "offer")]
+    controls = ("info", "create", "shutdown", "destroy", "suspend", "resume", "migrate", "xmldesc")
+    requests += [(managed.jid, CONTROL, action) for action in controls]
+    requests += [(managed.jid, DEFINITION, action) for action in ("define", "undefine")]
+    for to, namespace, action in requests:
+        with pytest.raises(Failed, match="lacks the permission") as raised:
+            stranger.act(to, namespace, action)
+        assert (raised.value.kind, raised.value.code) == ("archipel-error-permission", -1)
+    assert managed.virsh("domstate") == "shut off"
+    kinds = {presence.get("type") for presence in stranger.presences if presence.get("from") == managed.bare}
+    assert kinds == {"unsubscribed"}
+
+
+def test_an_account_is_taken_from_peers_only_and_for_domains_that_are_here_only(platform, managed, log_in, hypervisor):
+    offer = '{"uuid": "%s", "name": "x", "password": "y"}'
+    for somebody in ("automation", "admin"):
+        with pytest.raises(Failed, match="lacks the permission 'peer'"):
+            log_in(somebody).act(hypervisor, "archipel:handover", "offer", escape(offer % managed.uuid))
+    peer = log_in(platform.hypervisors[1])
+    with pytest.raises(Failed, match="so its account is not taken"):
+        peer.act(hypervisor, "archipel:handover", "offer", escape(offer % uuidlib.uuid4()))
+    # One that is managed here already keeps its own password.
+    peer.act(hypervisor, "archipel:handover", "offer", escape(offer % managed.uuid))
+    with pytest.raises(Refused, match="not-authorized"), platform.stream() as stream:
+        stream.login(managed.uuid, "y")
+
+
+def test_a_migration_that_cannot_be_is_refused_in_a_sentence(platform, managed, automation):
+    where, elsewhere = (f"{host}@{platform.domain}/{host}" for host in platform.hypervisors[:2])
+    with pytest.raises(Failed, match="is on .* already"):
+        automation.act(managed.jid, CONTROL, "migrate", hypervisorjid=where)
+    with pytest.raises(Failed, match="knows no hypervisor 'hv9' to move to; its peers are: "):
+        automation.act(managed.jid, CONTROL, "migrate", hypervisorjid=f"hv9@{platform.domain}/hv9")
+    with pytest.raises(Failed, match="must be the JID of a hypervisor"):
+        automation.act(managed.jid, CONTROL, "migrate", hypervisorjid="hv2@elsewhere.org/hv2")
+    platform.run(platform.hypervisors[1], "systemctl stop archipel-agent")
+    try:
+        with pytest.raises(Failed, match=f"hypervisor {platform.hypervisors[1]}'s agent is offline"):
+            automation.act(managed.jid, CONTROL, "migrate", hypervisorjid=elsewhere)
+    finally:
+        platform.run(platform.hypervisors[1], "systemctl start archipel-agent")
+    assert managed.virsh("domstate") == "shut off"
+
+
+def test_a_stopped_machine_moves_with_its_account_and_autostart(platform, managed, automation):
+    target = platform.hypervisors[1]
+    managed.virsh("autostart")
+    automation.act(managed.jid, CONTROL, "migrate", hypervisorjid=f"{target}@{platform.domain}/{target}")
+    try:
+        assert managed.uuid not in managed.run("virsh list --all --uuid")
+        moved = automation.act(f"{managed.bare}/{target}", CONTROL, "info")[0]
+        assert (moved.get("hypervisor"), moved.get("autostart")) == (f"{target}@{platform.domain}/{target}", "1")
+    finally:
+        back = f"{managed.host}@{platform.domain}/{managed.host}"
+        automation.act(f"{managed.bare}/{target}", CONTROL, "migrate", hypervisorjid=back)
+    assert state(automation, managed.jid) == 5
+
+
+def test_a_killed_agent_comes_back_and_the_machine_does_not_notice(managed, automation):
+    automation.act(managed.jid, CONTROL, "create")
+    process = managed.run(f"pgrep -f guest={managed.name}").split()
+    managed.run("systemctl kill --signal=KILL archipel-agent")
+    until(lambda: answers(automation, managed.jid))
+    assert state(automation, managed.jid) == 1
+    assert managed.run(f"pgrep -f guest={managed.name}").split() == process
+
+
+def test_the_agent_stops_within_seconds(managed, automation):
+    begin = time.monotonic()
+    managed.run("systemctl stop archipel-agent")
+    assert time.monotonic() - begin < 5
+    managed.run("systemctl start archipel-agent")
+    assert managed.run("systemctl show -P Result archipel-agent").strip() == "success"
+    until(lambda: answers(automation, managed.jid))
+
+
+def test_libvirt_comes_and_goes(managed, automation):
+    automation.stream.write(f"<presence type='subscribe' to='{managed.bare}'/>")
+    automation.shows(managed.jid, "Off")
+    managed.run("systemctl stop libvirtd.service libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket")
+    try:
+        assert automation.shows(managed.jid, "Libvirt connection lost") == "dnd"
+        with pytest.raises(Failed, match="libvirt is out of reach"):
+            automation.act(managed.jid, CONTROL, "create")
+    finally:
+        managed.run("systemctl start libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket libvirtd.service")
+    # What happened while nobody looked shows, too.
+    managed.virsh("start")
+    automation.shows(managed.jid, "Running")
+
+
+def test_no_password_is_told_to_anybody(platform, managed):
+    reader = "import sqlite3; [print(row[0]) for row in sqlite3.connect('{}').execute('SELECT password FROM {}')]"
+    command = reader.format("/var/lib/archipel/hypervisor.sqlite3", "virtualmachines")
+    passwords = [*managed.run(f'python3 -c "{command}"').split(), platform.password(managed.host), SECRET[:8]]
+    assert len(passwords) >= 3
+    said = managed.run("journalctl -u archipel-agent; cat /var/log/archipel/archipel.log; ps axww -o args")
+    assert not [password for password in passwords if password in said]
+    modes = managed.run("stat -c '%a %U' /var/lib/archipel /var/lib/archipel/hypervisor.sqlite3 /etc/archipel/password")
+    assert modes.split() == ["700", "archipel", "600", "archipel", "640", "root"]
