@@ -223,6 +223,27 @@ def test_volumes_are_made_once_and_resolved_to_files(hypervisor, run, machine):
     ]
 
 
+def test_many_volumes_are_made_at_the_same_time(hypervisor, run, machine):
+    machines = [
+        {
+            "uuid": machine["uuid"][:-2] + f"{number:02x}",
+            "name": f"{machine['name']}-{number}",
+            "domain": domain(disk("vda", f"many-{number}"), disk("vdb", f"more-{number}")),
+            "volumes": [volume(f"many-{number}", "raw"), volume(f"more-{number}")],
+            "state": "present",
+        }
+        for number in range(16)
+    ]
+    try:
+        results = run(hypervisor.ask("apply", {"vms": machines}))["results"]
+        assert [result.get("error") for result in results] == [None] * 16
+        results = run(hypervisor.ask("apply", {"vms": machines}))["results"]
+        assert results == [{"uuid": one["uuid"]} for one in machines]
+    finally:
+        gone = [{"uuid": one["uuid"], "name": one["name"], "state": "absent"} for one in machines]
+        run(hypervisor.ask("apply", {"vms": gone}))
+
+
 def test_a_pool_or_volume_that_is_not_there(hypervisor, run, machine):
     result = run(hypervisor.plan(**machine, state="present", domain=domain(disk("vda", "nothing"))))
     assert result["error"] == "the volume engine-test/nothing does not exist"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import os.path
+import time
 import typing as t
 
 from lxml import etree
@@ -26,6 +27,9 @@ _FOLDERS = frozenset(("dir", "fs", "netfs"))
 # Formats of volumes that QEMU's block layer knows under another name.
 _RAW = frozenset(("iso", "unknown", "dir", ""))
 _DEEPEST_CHAIN = 32
+# Seconds to wait for a pool in which a volume is being made, and between two looks; libvirt has no event for it.
+_BUSY = 20.0
+_PAUSE = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,8 +215,26 @@ def _in_pool(pool: libvirt.virStoragePool, name: str) -> libvirt.virStorageVol |
             if fault.get_error_code() != libvirt.VIR_ERR_NO_STORAGE_VOL:
                 raise
         if refresh:
-            pool.refresh()
+            _refresh(pool)
     return None
+
+
+def _refresh(pool: libvirt.virStoragePool) -> None:
+    """Have the pool look at its folder; libvirt refuses while somebody makes a volume in it."""
+    deadline = time.monotonic() + _BUSY
+    while True:
+        try:
+            pool.refresh()
+            return
+        except libvirt.libvirtError as fault:
+            # The error has no number of its own.
+            busy = "asynchronous jobs" in (fault.get_error_message() or "")
+            if not busy:
+                raise
+            if time.monotonic() > deadline:
+                message = f"in the storage pool '{pool.name()}' somebody has been writing for {_BUSY:g} s; try again"
+                raise ArchipelError(message, CODE_DECLARATION) from None
+        time.sleep(_PAUSE)
 
 
 def _by_path(connection: libvirt.virConnect, path: str) -> libvirt.virStorageVol | None:
