@@ -137,7 +137,7 @@ options:
         description: Name of a bridge of the hypervisor.
         type: str
       mac:
-        description: MAC address.
+        description: MAC address, in quotes, because YAML takes one of digits for a number.
         type: str
       model:
         description: How the guest sees the interface, such as V(virtio) or V(e1000e).

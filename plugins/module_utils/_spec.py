@@ -193,7 +193,10 @@ def _network_problems(networks: t.Sequence[Spec]) -> t.Iterator[str]:
         if mac is None:
             continue
         mac = mac.lower()
-        if not _MAC.match(mac):
+        if mac.isdigit():
+            # YAML 1.1, sexagesimal integers (https://yaml.org/type/int.html): 52:54:00:00:00:01 is 41135040001.
+            yield f"{where}.mac: '{mac}' was taken for a number; put the address into quotes"
+        elif not _MAC.match(mac):
             yield "{}.mac: '{}' is not of the form 52:54:00:12:34:56".format(where, network["mac"])
         elif int(mac[:2], 16) & 1:
             yield "{}.mac: '{}' is a multicast address".format(where, network["mac"])

@@ -111,7 +111,7 @@ vms:
       sample:
         memory: 2GiB
         vcpus: 2
-unreachable:
+silent:
   description: Hypervisors whose agents did not answer. What is on them is not in RV(vms).
   returned: success
   type: list
@@ -169,7 +169,7 @@ def main() -> None:
     module.exit_json(
         changed=False,
         vms=sorted(inventory.vms, key=lambda vm: (vm["name"], vm["hypervisor"])),
-        unreachable=[{"hypervisor": node, "reason": error.message} for node, error in sorted(inventory.silent.items())],
+        silent=[{"hypervisor": node, "reason": error.message} for node, error in sorted(inventory.silent.items())],
     )
 
 

@@ -105,6 +105,10 @@ def test_sizes_that_make_no_sense(text, reason):
             {"networks": [{"network": "a", "mac": "52:54:00:00:00:0A"}, {"network": "b", "mac": "52:54:00:00:00:0a"}]},
             ["networks[1].mac: '52:54:00:00:00:0a' is that of networks[0]"],
         ),
+        (
+            {"networks": [{"network": "a", "mac": "41135040001"}]},
+            ["networks[0].mac: '41135040001' was taken for a number; put the address into quotes"],
+        ),
         ({"graphics": [{"type": "vnc"}, {"type": "spice"}]}, []),
         ({"graphics": [{"type": "vnc"}, {}]}, ["graphics: only one can be of type vnc"]),
         (
