@@ -85,6 +85,12 @@ def test_other_types_are_the_daemons(run, normaliser):
     assert run(normaliser.normalise(TINY % "", "lxc")) is None
 
 
+def test_what_cannot_be_started_is_not_tried_for_each_plan(hypervisor, run, caplog):
+    normaliser = Normaliser("/proc/engine-test", hypervisor.agent.libvirt)
+    assert [run(normaliser.normalise(TINY % "", "qemu")) for dummy in range(3)] == [None] * 3
+    assert caplog.text.count("plans compare text") == 1
+
+
 def test_another_version_is_not_trusted(run, normaliser, monkeypatch, caplog):
     run(normaliser.start())
     normaliser._version -= 1

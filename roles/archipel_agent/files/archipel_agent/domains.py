@@ -134,7 +134,11 @@ def change_media(connection: libvirt.virConnect, uuid: str, target: str, source:
     """Put the medium ``source`` (a <disk/> of a definition) into the drive ``target`` of a running domain."""
     domain = connection.lookupByUUIDString(uuid)
     live = domain_xml.parse_domain(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_SECURE))
-    drive = next(disk for disk in live.findall("devices/disk") if disk.find("target").get("dev") == target)
+    drives = [disk for disk in live.findall("devices/disk") if disk.find("target").get("dev") == target]
+    if not drives:
+        # Added to the definition while the domain ran; the next start brings both.
+        return
+    drive = drives[0]
     wanted = domain_xml.parse(source, "the disk")
     for name in ("source", "backingStore"):
         for old in drive.findall(name):

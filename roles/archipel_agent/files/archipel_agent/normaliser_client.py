@@ -32,7 +32,7 @@ class _Died(Exception):
 
 
 class Normaliser:
-    """``normalise`` is None's answer away from use where the daemon is another driver, or another version.
+    """Completes definitions as the daemon would, and knows where it cannot.
 
     ``root`` is a directory of the agent's own, ``libvirt`` the facade of the daemon.
     """
@@ -83,17 +83,18 @@ class Normaliser:
         if self._process is not None and self._process.returncode is not None:
             log.warning("the normaliser ended with status %s; it is started again", self._process.returncode)
             self._process = None
-        now = (self._process, self._libvirt.connection)
-        if self._process is not None and self._compared == now:
+        connection = self._libvirt.connection
+        if self._compared == (self._process, connection):
+            # Also where it could not be started: another try can wait for another daemon.
             return
         self._usable = {}
         try:
             if self._process is None:
                 await self._launch()
             self._usable = {kind: await self._equals_daemon(kind) for kind in TYPES}
-        except _Died as exc:
-            log.warning("plans fall back to comparing text: %s", exc)
-        self._compared = (self._process, self._libvirt.connection)
+        except (_Died, OSError) as exc:
+            log.warning("plans compare text: %s", exc)
+        self._compared = (self._process, connection)
 
     async def _launch(self) -> None:
         home = os.path.join(self.root, "home")
