@@ -25,10 +25,11 @@ def markdown() -> list[Path]:
 
 
 def code(text: str) -> list[str]:
-    """Inline code and the lines of fenced blocks."""
+    """Inline code and the lines of fenced blocks, without their comments."""
     fenced = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
-    return [line for block in fenced for line in block.splitlines()] + re.findall(r"`([^`\n]+)`", prose)
+    lines = [line.partition("# ")[0] for block in fenced for line in block.splitlines()]
+    return lines + re.findall(r"`([^`\n]+)`", prose)
 
 
 def anchor(heading: str) -> str:
