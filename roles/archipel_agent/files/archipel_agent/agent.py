@@ -26,7 +26,7 @@ from .virtual_machine import VirtualMachineEntity
 log = logging.getLogger(__name__)
 
 # The modules that declare handlers.
-CAPABILITIES = ("hypervisor_control", "vm_control", "vm_definition", "declaration", "migration")
+CAPABILITIES = ("hypervisor_control", "vm_control", "vm_definition", "declaration", "migration", "handover")
 
 # Logins at the same time, so that a thousand machines don't starve the hypervisor's own session.
 LOGINS = 16

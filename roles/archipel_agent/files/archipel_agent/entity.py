@@ -48,7 +48,7 @@ class Entity:
 
     def start(self) -> None:
         """Begins to log in, for ever."""
-        self._keeper = asyncio.create_task(self._keep_online(), name="login of %s" % self.jid)
+        self._keeper = asyncio.create_task(self._keep_online(), name=f"login of {self.jid}")
 
     async def stop(self, grace: float = 0.0) -> None:
         """Ends the session, and the requests that are being handled; these have ``grace`` seconds to be answered."""
@@ -62,6 +62,11 @@ class Entity:
             task.cancel()
         await asyncio.gather(*requests, return_exceptions=True)
         self._drop_session("stopped")
+
+    @property
+    def releasing(self) -> bool:
+        """Whether its account is being removed."""
+        return False
 
     @property
     def shown(self) -> tuple[str, str]:
@@ -108,7 +113,8 @@ class Entity:
             since = loop.time()
             reason = await session.ended()
             self._drop_session(reason)
-            log.warning("%s is offline: %s", jids.bare(self.jid), reason)
+            level = logging.INFO if self.releasing else logging.WARNING
+            log.log(level, "%s is offline: %s", jids.bare(self.jid), reason)
             if loop.time() - since > SETTLED:
                 wait = pauses(first=0.5, largest=self.patience)
             await asyncio.sleep(next(wait))

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import typing as t
 
-from archipel_protocol import jids, states
+from archipel_protocol import errors, jids, states
 
 from . import xmpp
+from .config import ConfigError
 from .entity import Entity
 
 if t.TYPE_CHECKING:
@@ -30,7 +31,11 @@ class HypervisorEntity(Entity):
     async def login(self) -> xmpp.Session:
         """Logs in with the password of the configuration, read anew each time so that it can be mended."""
         session = xmpp.Session(self.agent.server, self.jid, self)
-        await session.login(self.agent.config.read_password())
+        try:
+            password = self.agent.config.read_password()
+        except ConfigError as fault:
+            raise errors.ArchipelError(str(fault)) from None
+        await session.login(password)
         return session
 
     def count(self) -> None:

@@ -11,17 +11,16 @@ wherever that stopped, and decides by where libvirt says the domain is. docs/age
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 import typing as t
 
 from archipel_protocol import declaration as wire, errors, jids, namespaces as ns, payloads, states
 
-from . import domains, permissions, xmpp
+from . import xmpp
 from .backoff import pauses
 from .config import Peer
-from .declaration import facts
 from .dispatch import Reply, Request, handler
+from .handover import LOGIN, OFFER, QUERY, here
 from .libvirt_facade import libvirt
 
 if t.TYPE_CHECKING:
@@ -30,9 +29,6 @@ if t.TYPE_CHECKING:
     from .virtual_machine import VirtualMachineEntity
 
 log = logging.getLogger(__name__)
-
-QUERY = "query"
-OFFER = "offer"
 
 # Never VIR_MIGRATE_UNSAFE: libvirt knows better than we do whether the disks are shared.
 _FLAGS = (
@@ -43,9 +39,7 @@ _FLAGS = (
 )
 _UNDEFINE = libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
 
-# Seconds: for the machine's own login before it moves and after it has moved, for the hand-over within the request that
-# asked for the move, between two looks at the progress.
-_LOGIN = 20.0
+# Seconds: for the hand-over within the request that asked for the move, between two looks at the progress.
 _HANDOVER = 60.0
 _PROGRESS = 3.0
 
@@ -141,7 +135,7 @@ def _peer(agent: Agent, node: str) -> Peer:
 async def _preflight(agent: Agent, vm: VirtualMachineEntity, peer: Peer) -> None:
     """Raises ArchipelError where the move could not be brought to its end."""
     try:
-        await asyncio.wait_for(vm.online.wait(), _LOGIN)
+        await asyncio.wait_for(vm.online.wait(), LOGIN)
     except asyncio.TimeoutError:
         message = f"{vm.name} is not logged in to the XMPP server, so its account cannot move"
         raise errors.ArchipelError(message, errors.CODE_VM_MIGRATE) from None
@@ -206,7 +200,7 @@ async def settle(agent: Agent, vm: VirtualMachineEntity, peer: Peer) -> dict[str
     row = agent.store.row(vm.bare)
     if row is None or not row.handover_to:
         return None
-    state, moving = await agent.libvirt.call(_here, vm.uuid)
+    state, moving = await agent.libvirt.call(here, vm.uuid)
     if moving:
         raise StillMoving("libvirt is still at it")
     if state in states.ACTIVE:
@@ -246,65 +240,6 @@ async def _ask(agent: Agent, peer: Peer, action: str, content: dict[str, t.Any])
     return wire.decode(answer.text if answer is not None else None)
 
 
-# The target
-
-
-@handler(ns.HANDOVER, QUERY, permissions.PEER, on="hypervisor", code=errors.CODE_HANDOVER, reads=True)
-async def query(entity: HypervisorEntity, request: Request) -> Reply:
-    """{"uuid": str} -> {"state": virDomainState or null}: what libvirt here says of it."""
-    uuid = _text_of(wire.decode(request.text), "uuid")
-    state, dummy = await entity.agent.libvirt.call(_here, uuid)
-    return wire.encode({"state": state})
-
-
-@handler(ns.HANDOVER, OFFER, permissions.PEER, on="hypervisor", code=errors.CODE_HANDOVER)
-async def offer(entity: HypervisorEntity, request: Request) -> Reply:
-    """{"uuid", "name", "password": str, "autostart": bool} -> {"vm": facts}, when the machine is logged in here.
-
-    Taken only for a domain that this host's own libvirt has. Again: the same answer.
-    """
-    agent = entity.agent
-    offered = wire.decode(request.text)
-    uuid, name, password = (_text_of(offered, key) for key in ("uuid", "name", "password"))
-    async with agent.mutex(uuid):
-        state, dummy = await agent.libvirt.call(_here, uuid)
-        if state is None:
-            message = f"libvirt on {agent.node} has no domain {uuid}, so its account is not taken"
-            raise errors.ArchipelError(message, errors.CODE_HANDOVER)
-        vm = agent.vms.get(uuid)
-        if vm is None:
-            vm = await agent.take_over(uuid, name, password)
-        else:
-            vm.reclaim()
-        await _await_login(vm, password)
-        if offered.get("autostart") is True:
-            await agent.libvirt.call(_set_autostart, uuid)
-        log.info("%s has come from %s", vm.name, jids.node(request.sender))
-        machine = await agent.libvirt.call(domains.look, uuid)
-        return wire.encode({"vm": None if machine is None else facts(agent, dataclasses.replace(machine, xml=""))})
-
-
-async def _await_login(vm: VirtualMachineEntity, password: str) -> None:
-    """Waits until the machine is logged in here; the offered password counts where ours turn out not to."""
-    deadline = asyncio.get_running_loop().time() + _LOGIN
-    while asyncio.get_running_loop().time() < deadline:
-        try:
-            await asyncio.wait_for(vm.online.wait(), 1)
-            return
-        except asyncio.TimeoutError:
-            if vm.foreign:
-                vm.use_password(password)
-    message = f"{vm.name} could not log in on {vm.agent.node} within {_LOGIN:g} s"
-    raise errors.ArchipelError(message, errors.CODE_HANDOVER)
-
-
-def _text_of(content: dict[str, t.Any], key: str) -> str:
-    value = content.get(key)
-    if not isinstance(value, str) or not value or (key == "uuid" and not jids.is_uuid(value)):
-        raise errors.MalformedRequest(f"'{key}' is missing or malformed")
-    return value
-
-
 # In a thread
 
 
@@ -331,22 +266,5 @@ def _progress(connection: libvirt.virConnect, uuid: str) -> int:
     return int(100 * job.get(libvirt.VIR_DOMAIN_JOB_DATA_PROCESSED, 0) / total) if total else 0
 
 
-def _here(connection: libvirt.virConnect, uuid: str) -> tuple[int | None, bool]:
-    """(state, whether a job works on it); state None: no such domain."""
-    try:
-        domain = connection.lookupByUUIDString(uuid)
-        state = int(domain.state()[0])
-        return state, domain.isActive() == 1 and domain.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE
-    except libvirt.libvirtError as fault:
-        if fault.get_error_code() in (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_NO_SUPPORT):
-            return (None if fault.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN else state), False
-        raise
-
-
 def _undefine(connection: libvirt.virConnect, uuid: str) -> None:
     connection.lookupByUUIDString(uuid).undefineFlags(_UNDEFINE)
-
-
-def _set_autostart(connection: libvirt.virConnect, uuid: str) -> None:
-    """libvirt does not migrate the mark."""
-    connection.lookupByUUIDString(uuid).setAutostart(1)

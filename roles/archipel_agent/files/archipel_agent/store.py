@@ -51,6 +51,7 @@ class Row:
 
 
 _COLUMNS = tuple(field.name for field in dataclasses.fields(Row))
+_SELECTED = ", ".join(_COLUMNS)
 
 
 class Store:
@@ -71,12 +72,12 @@ class Store:
 
     def rows(self) -> list[Row]:
         """Every managed virtual machine."""
-        found = self._database.execute("SELECT %s FROM virtualmachines ORDER BY jid" % ", ".join(_COLUMNS))
+        found = self._database.execute(f"SELECT {_SELECTED} FROM virtualmachines ORDER BY jid")
         return [_row(values) for values in found]
 
     def row(self, jid: str) -> Row | None:
         """One virtual machine, given its bare JID."""
-        query = "SELECT %s FROM virtualmachines WHERE jid = ?" % ", ".join(_COLUMNS)
+        query = f"SELECT {_SELECTED} FROM virtualmachines WHERE jid = ?"
         values = self._database.execute(query, (jid,)).fetchone()
         return None if values is None else _row(values)
 
@@ -89,16 +90,16 @@ class Store:
         )
         row = self.row(jid)
         if row is None:
-            raise sqlite3.IntegrityError("the row of %s vanished" % jid)
+            raise sqlite3.IntegrityError(f"the row of {jid} vanished")
         return row
 
     def change(self, jid: str, **values: t.Any) -> None:
         """Sets columns of a row."""
         unknown = set(values) - set(_COLUMNS)
         if unknown:
-            raise ValueError("no such column: %s" % ", ".join(sorted(unknown)))
-        columns = ", ".join("%s = ?" % name for name in values)
-        self._database.execute("UPDATE virtualmachines SET %s WHERE jid = ?" % columns, (*values.values(), jid))
+            raise ValueError(f"no such column: {', '.join(sorted(unknown))}")
+        columns = ", ".join(f"{name} = ?" for name in values)
+        self._database.execute(f"UPDATE virtualmachines SET {columns} WHERE jid = ?", (*values.values(), jid))
 
     def remove(self, jid: str) -> None:
         """Deletes a row; none there is no error."""

@@ -70,7 +70,7 @@ class VirtualMachineEntity(Entity):
         if state is not None:
             self._show_state(state)
         if event in _LOOK_AFTER:
-            self.agent.spawn(self.refresh(), "look at %s" % self.uuid)
+            self.agent.spawn(self.refresh(), f"look at {self.uuid}")
 
     async def refresh(self) -> None:
         """Looks at the domain; an event that comes meanwhile knows better, and has its own look."""
@@ -199,7 +199,7 @@ class VirtualMachineEntity(Entity):
     def release(self) -> asyncio.Task[None]:
         """Has the account removed, and then the row; goes on until the server has done so."""
         if self._releasing is None:
-            self._releasing = self.agent.spawn(self._release(), "release of %s" % self.uuid)
+            self._releasing = self.agent.spawn(self._release(), f"release of {self.uuid}")
         return self._releasing
 
     async def _release(self) -> None:

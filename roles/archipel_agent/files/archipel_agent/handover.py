@@ -1,0 +1,111 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""archipel:handover: taking over a virtual machine's account when its domain has come here. migration.py is the source.
+
+Only configured peers may send these requests, and an account is taken only for a domain that this host's own libvirt
+has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import typing as t
+
+from archipel_protocol import declaration as wire, errors, jids, namespaces as ns
+
+from . import domains, permissions
+from .declaration import facts
+from .dispatch import Reply, Request, handler
+from .libvirt_facade import libvirt
+
+if t.TYPE_CHECKING:
+    from .hypervisor import HypervisorEntity
+    from .virtual_machine import VirtualMachineEntity
+
+log = logging.getLogger(__name__)
+
+QUERY = "query"
+OFFER = "offer"
+
+# Seconds that a machine has to log in.
+LOGIN = 20.0
+
+
+@handler(ns.HANDOVER, QUERY, permissions.PEER, on="hypervisor", code=errors.CODE_HANDOVER, reads=True)
+async def query(entity: HypervisorEntity, request: Request) -> Reply:
+    """{"uuid": str} -> {"state": virDomainState or null}: what libvirt here says of it."""
+    uuid = _text_of(wire.decode(request.text), "uuid")
+    state, dummy = await entity.agent.libvirt.call(here, uuid)
+    return wire.encode({"state": state})
+
+
+@handler(ns.HANDOVER, OFFER, permissions.PEER, on="hypervisor", code=errors.CODE_HANDOVER)
+async def offer(entity: HypervisorEntity, request: Request) -> Reply:
+    """{"uuid", "name", "password": str, "autostart": bool} -> {"vm": facts}, when the machine is logged in here.
+
+    Taken only for a domain that this host's own libvirt has. Again: the same answer.
+    """
+    agent = entity.agent
+    offered = wire.decode(request.text)
+    uuid, name, password = (_text_of(offered, key) for key in ("uuid", "name", "password"))
+    async with agent.mutex(uuid):
+        state, dummy = await agent.libvirt.call(here, uuid)
+        if state is None:
+            message = f"libvirt on {agent.node} has no domain {uuid}, so its account is not taken"
+            raise errors.ArchipelError(message, errors.CODE_HANDOVER)
+        vm = agent.vms.get(uuid)
+        if vm is None:
+            vm = await agent.take_over(uuid, name, password)
+        else:
+            vm.reclaim()
+        await _await_login(vm, password)
+        if offered.get("autostart") is True:
+            await agent.libvirt.call(_set_autostart, uuid)
+        log.info("%s has come from %s", vm.name, jids.node(request.sender))
+        machine = await agent.libvirt.call(domains.look, uuid)
+        return wire.encode({"vm": None if machine is None else facts(agent, dataclasses.replace(machine, xml=""))})
+
+
+async def _await_login(vm: VirtualMachineEntity, password: str) -> None:
+    """Waits until the machine is logged in here; the offered password counts where ours turn out not to."""
+    deadline = asyncio.get_running_loop().time() + LOGIN
+    while asyncio.get_running_loop().time() < deadline:
+        try:
+            await asyncio.wait_for(vm.online.wait(), 1)
+            return
+        except asyncio.TimeoutError:
+            if vm.foreign:
+                vm.use_password(password)
+    message = f"{vm.name} could not log in on {vm.agent.node} within {LOGIN:g} s"
+    raise errors.ArchipelError(message, errors.CODE_HANDOVER)
+
+
+def _text_of(content: dict[str, t.Any], key: str) -> str:
+    value = content.get(key)
+    if not isinstance(value, str) or not value or (key == "uuid" and not jids.is_uuid(value)):
+        raise errors.MalformedRequest(f"'{key}' is missing or malformed")
+    return value
+
+
+# In a thread
+
+
+def here(connection: libvirt.virConnect, uuid: str) -> tuple[int | None, bool]:
+    """(state, whether a job works on it); state None: no such domain."""
+    try:
+        domain = connection.lookupByUUIDString(uuid)
+        state = int(domain.state()[0])
+        job = domain.jobInfo()[0] if domain.isActive() else libvirt.VIR_DOMAIN_JOB_NONE
+    except libvirt.libvirtError as fault:
+        if fault.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+            raise
+        return None, False
+    return state, job != libvirt.VIR_DOMAIN_JOB_NONE
+
+
+def _set_autostart(connection: libvirt.virConnect, uuid: str) -> None:
+    """libvirt does not migrate the mark."""
+    connection.lookupByUUIDString(uuid).setAutostart(1)
