@@ -304,7 +304,7 @@ class _Run:
     def _failed(self, index: int, error: ArchipelError) -> None:
         decision, outcome = self._decision(index), self.outcomes[index]
         text = f"'{decision.name}' on {self.hosts[index]}: {error.message}"
-        if isinstance(error, NoAnswer) and outcome.vm is not None:
+        if isinstance(error, (AgentOffline, NoAnswer)) and outcome.vm is not None:
             text += "; it was last seen {}".format(outcome.vm["state"])
         self.outcomes[index] = outcome._replace(error=ArchipelError(text, error.code))
 
