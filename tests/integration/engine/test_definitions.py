@@ -9,7 +9,7 @@ import re
 
 import pytest
 
-from archipel_agent import domain_xml
+from archipel_agent import domain_xml, domains
 
 MINIMAL = (
     "<domain><memory unit='MiB'>128</memory><vcpu>1</vcpu>"
@@ -273,8 +273,6 @@ def test_libvirt_refuses(hypervisor, run, machine):
 
 
 def test_someone_else_changes_the_definition_meanwhile(hypervisor, run, machine):
-    from archipel_agent import domains
-
     run(hypervisor.apply(**machine, state="present", domain=domain()))
     xml = run(hypervisor.dump(machine["uuid"]))
     with pytest.raises(Exception, match="changed by someone else"):
@@ -332,3 +330,17 @@ def test_the_normaliser_equals_the_daemon(hypervisor, run):
             domain().replace("<domain>", "<domain type='qemu'><name>a</name>"), "qemu"
         )
     )
+
+
+def test_a_machine_whose_definition_was_not_confirmed_stays_managed(hypervisor, run, machine, monkeypatch):
+    define = domains.define
+
+    def define_and_lose_the_answer(*args):
+        define(*args)
+        raise domains.libvirt.libvirtError("the daemon is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(domains, "define", define_and_lose_the_answer)
+        assert "daemon is gone" in run(hypervisor.one("apply", **machine, state="present", domain=domain()))["error"]
+    assert hypervisor.agent.is_managed(machine["uuid"])
+    assert run(hypervisor.apply(**machine, state="present", domain=domain())) == {"uuid": machine["uuid"]}

@@ -20,6 +20,10 @@ _GONE = (libvirt.VIR_ERR_NO_DOMAIN,)
 _NVRAM = "/var/lib/libvirt/qemu/nvram/"
 
 
+class Conflict(ArchipelError):
+    """Somebody else was quicker."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Machine:
     """A domain as libvirt has it. ``memory`` in KiB; ``xml`` INACTIVE and SECURE, empty where it was not asked for."""
@@ -114,7 +118,7 @@ def define(connection: libvirt.virConnect, uuid: str, expected: str | None, xml:
     """Define ``xml`` if the definition is still ``expected`` (None: there is none yet); what libvirt made of it."""
     now = look(connection, uuid)
     if (now.xml if now else None) != expected:
-        raise ArchipelError("the definition was changed by someone else meanwhile; try again", CODE_DECLARATION)
+        raise Conflict("the definition was changed by someone else meanwhile; try again", CODE_DECLARATION)
     return str(connection.defineXML(xml).XMLDesc(_DUMP))
 
 

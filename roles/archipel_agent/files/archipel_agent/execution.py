@@ -59,9 +59,9 @@ class Execution:
         xml = domain_xml.serialise(prediction.definition)
         try:
             kept = await self._call(domains.define, self._desired.uuid, self._expected, xml)
-        except ArchipelError:
+        except (LibvirtError, domains.Conflict) as exc:
             if self._newly_managed:
-                await self._agent.release(self._desired.uuid)
+                await self._release_if_not_ours(exc)
             raise
         if not prediction.exact:
             return
@@ -69,6 +69,17 @@ class Execution:
         if different:
             paths = ", ".join(change.path for change in different)
             raise ArchipelError(f"libvirt kept the definition with differences in {paths}", CODE_DECLARATION)
+
+    async def _release_if_not_ours(self, fault: ArchipelError) -> None:
+        """After a definition that failed: a domain whose daemon died over the answer may exist all the same."""
+        if not isinstance(fault, domains.Conflict):
+            try:
+                if await self._call(domains.look, self._desired.uuid) is not None:
+                    return
+            except ArchipelError:
+                # Nobody knows; the next run finds the machine managed, defined or not, and completes it.
+                return
+        await self._agent.release(self._desired.uuid)
 
     async def _change_media(self, step: Step) -> None:
         await self._call(domains.change_media, self._desired.uuid, *step.argument)

@@ -50,9 +50,10 @@ class Normaliser:
         self._usable: dict[str, bool] = {}
 
     async def start(self) -> None:
-        """Start the process and compare it with the daemon, so that the first plan need not."""
+        """Start the process and compare it with the daemon, so that the first plan need not; if there is a daemon."""
         async with self._turn:
-            await self._prepare()
+            if self._libvirt.connection is not None:
+                await self._prepare()
 
     async def stop(self) -> None:
         """End the process."""
@@ -94,6 +95,9 @@ class Normaliser:
             self._usable = {kind: await self._equals_daemon(kind) for kind in TYPES}
         except (_Died, OSError) as exc:
             log.warning("plans compare text: %s", exc)
+        if connection is None or connection is not self._libvirt.connection:
+            # Nothing was learnt about the daemon, so a plan would guess.
+            raise LibvirtError("libvirt is out of reach")
         self._compared = (self._process, connection)
 
     async def _launch(self) -> None:
