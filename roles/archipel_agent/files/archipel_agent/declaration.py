@@ -99,11 +99,20 @@ async def _answer(agent: t.Any, request: Request, work: _Work) -> str:
 
     results = await asyncio.gather(*(result(one) for one in desired))
     if with_facts:
-        snapshot = await _survey(agent, set())
-        for one in results:
-            machine = snapshot.machines.get(one["uuid"])
-            one["vm"] = None if machine is None else facts(agent, machine)
+        await _add_facts(agent, results)
     return wire.encode({"results": results})
+
+
+async def _add_facts(agent: t.Any, results: list[Result]) -> None:
+    try:
+        snapshot = await _survey(agent, set())
+    except ArchipelError as exc:
+        # What was done is worth more than what is not known any more.
+        log.warning("results go without facts: %s", exc.message)
+        return
+    for one in results:
+        machine = snapshot.machines.get(one["uuid"])
+        one["vm"] = None if machine is None else facts(agent, machine)
 
 
 async def _survey(agent: t.Any, uuids: set[str]) -> _Snapshot:
