@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Archipel maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Accounts and shared roster groups through ejabberd's API: mod_admin_extra's commands, in the forms of 23.01 and 24.12.
+"""Accounts and shared roster groups through ejabberd's API, whose forms differ between 23.01 and 24.12.
 
-The commands: https://docs.ejabberd.im/developer/ejabberd-api/admin-api/
+The commands are mod_admin_extra's: https://docs.ejabberd.im/developer/ejabberd-api/admin-api/
 Private to this collection; it may change without notice.
 """
 
@@ -100,8 +100,8 @@ class _Transport:
             self._connection.connect()
         except ssl.SSLCertVerificationError as exc:
             raise CertificateRefused(
-                f"the certificate of {self.where} is refused: {exc.verify_message.rstrip('.')}; it must name the domain "
-                f"of jid, {self.domain}, and ca_file must hold the authority that signed it"
+                f"the certificate of {self.where} is refused: {exc.verify_message.rstrip('.')}; it must name "
+                f"the domain of jid, {self.domain}, and ca_file must hold the authority that signed it"
             ) from None
         except OSError as exc:
             raise ServerUnreachable(
@@ -214,7 +214,7 @@ def pairs(answer: t.Any) -> dict[str, str]:
 
 
 def displayed_groups(text: str) -> tuple[str, ...]:
-    """An option's list: lines over HTTP, over XML-RPC an Erlang term; 24.12 puts ", " between the elements as others."""
+    """An option's list: lines over HTTP, an Erlang term over XML-RPC; 24.12 puts ", " between, as if elements."""
     if text.startswith("["):
         # What is not Latin-1 is there as the list of its bytes.
         names = [name if isinstance(name, str) else bytes(name).decode() for name in json.loads(text)]

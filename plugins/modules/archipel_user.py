@@ -61,8 +61,8 @@ options:
     type: str
   displayed:
     description:
-      - Names of the groups that the members of O(group) see in their rosters, exactly these. A group may display itself;
-        any other must be there.
+      - Names of the groups that the members of O(group) see in their rosters, exactly these.
+      - A group may display itself; any other must be there.
       - A new group displays none, unless given.
     type: list
     elements: str
@@ -80,8 +80,8 @@ options:
     description:
       - The way to ejabberd's API.
       - V(https) is its HTTP API, at O(server).
-      - V(xmlrpc) is XML-RPC on C(127.0.0.1) of the host that the task runs on, without TLS; O(server) and O(ca_file) are
-        not used.
+      - V(xmlrpc) is XML-RPC on C(127.0.0.1) of the host that the task runs on, without TLS. O(server) and O(ca_file)
+        are not used then.
     type: str
     choices:
       - https
@@ -98,7 +98,7 @@ options:
     required: true
   password:
     description:
-      - The password of O(jid). Other than the other modules, this one sends it, over TLS to the verified server or on the
+      - The password of O(jid). Unlike the other modules, this one sends it, over TLS to the verified server or on the
         server itself.
       - If not set, the environment variable E(ARCHIPEL_PASSWORD) is used.
     type: str
@@ -312,9 +312,7 @@ def group_plan(existing: Group | None, params: Params) -> Plan:
     wanted = declared_group(existing, params)
     present = existing or Group("", "", (), ())
     same = existing is not None and present._replace(members=()) == wanted._replace(members=())
-    return Plan(
-        create=existing is None, write=None if same else wanted, **changes(present.members, wanted.members)
-    )
+    return Plan(create=existing is None, write=None if same else wanted, **changes(present.members, wanted.members))
 
 
 def missing(wanted: t.Iterable[str], there: t.Collection[str], option: str, domain: str) -> None:
