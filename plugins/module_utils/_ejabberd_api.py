@@ -181,8 +181,8 @@ class Xmlrpc:
         if "access_rules_unauthorized" in text:
             return _not_permitted(self.where, self._options.jid, command)
         reason = _REASON.fullmatch(text)
-        # Erlang breaks a long text into lines of their own quotes.
-        told = re.sub(r'"\s+"', "", reason.group(1) if reason else text)
+        # Erlang may break a long term into lines.
+        told = " ".join((reason.group(1) if reason else text).split())
         return CommandFailed(f"{self.where} refused {command}: {told}")
 
 

@@ -263,7 +263,8 @@ class Result(t.NamedTuple):
 def full(name: str, domain: str, option: str) -> str:
     """The bare JID that a localpart or a JID means."""
     jid = jids.bare(name if "@" in name else f"{name}@{domain}")
-    if not LOCALPART.match(jids.node(jid)) or not jids.domain(jid):
+    user, dummy, host = jid.partition("@")
+    if not LOCALPART.match(user) or not LOCALPART.match(host):
         raise InvalidSpec([f"{option}: '{name}' is neither a localpart nor a JID of an account"])
     return jid
 
