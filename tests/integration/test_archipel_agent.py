@@ -22,7 +22,7 @@ CONTROL = "archipel:vm:control"
 DEFINITION = "archipel:vm:definition"
 PATIENCE = 30
 
-DOMAIN = """<domain type='qemu'><name>{name}</name><uuid>{uuid}</uuid><memory unit='MiB'>32</memory>
+DOMAIN = """<domain type='qemu'><name>{name}</name><uuid>{uuid}</uuid><memory unit='MiB'>128</memory>
 <os><type arch='x86_64' machine='q35'>hvm</type></os><features><acpi/></features>
 <devices>{devices}</devices></domain>"""
 SECRET = "never-to-be-seen"
