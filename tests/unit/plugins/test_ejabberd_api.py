@@ -100,7 +100,7 @@ def test_result_code(answer, code):
 )
 def test_errors_of_the_http_api(status, text, kind, message):
     error = Https(ADMIN, 5443)._error("srg_list", status, text)
-    assert type(error) is kind
+    assert error.__class__ is kind  # and none of its branches
     assert message in error.message
 
 
