@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import typing as t
 from xml.etree import ElementTree as ET
 
@@ -58,9 +59,12 @@ async def unmanage(entity: HypervisorEntity, request: Request) -> Reply:
         if not agent.is_managed(uuid):
             message = f"{agent.node} manages no virtual machine {uuid}"
             raise errors.ArchipelError(message, errors.CODE_HYPERVISOR_UNMANAGE)
-    for uuid in uuids:
+
+    async def release(uuid: str) -> None:
         async with agent.lock(uuid):
             await agent.release(uuid)
+
+    await asyncio.gather(*(release(uuid) for uuid in uuids))
     return None
 
 

@@ -113,7 +113,7 @@ class _Client(slixmpp.ClientXMPP):
         super().__init__(jid, password, **options)
         self._server = server
         self.ssl_context = server.tls
-        self["feature_mechanisms"].use_mechs = set(MECHANISMS)
+        self.plugin["feature_mechanisms"].use_mechs = set(MECHANISMS)
         self.auto_authorize = None
         self.auto_subscribe = False
         self.whitespace_keepalive = False  # the kernel does it, see _keep_alive
