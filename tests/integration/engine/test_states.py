@@ -121,7 +121,7 @@ def test_a_medium_is_changed_in_a_running_machine(hypervisor, run, machine):
     assert "/vm/iso/guest.iso" in run(hypervisor.dump(machine["uuid"], 0))
     assert "/vm/iso/guest.iso" in run(hypervisor.dump(machine["uuid"]))
     result = run(hypervisor.apply(**machine, domain=DEAF % (CDROM % "<source/>"), state="running"))
-    assert (result["before"], result["after"]) == ({"cdrom": "/vm/iso/guest.iso"}, {})
+    assert (result["before"], result["after"]) == ({"cdrom": "/vm/iso/guest.iso"}, {"cdrom": ""})
     assert "/vm/iso/guest.iso" not in run(hypervisor.dump(machine["uuid"], 0))
 
 

@@ -82,7 +82,7 @@ def test_sizes(kibibytes, text):
             {"xml": ["currentMemory: 65536"]},
         ),
         ("/vm/iso/x.iso", "/vm/iso/y.iso", {"cdrom": "/vm/iso/x.iso"}, {"cdrom": "/vm/iso/y.iso"}),
-        ("<source file='/vm/iso/x.iso'/>", "", {"cdrom": "/vm/iso/x.iso"}, {}),
+        ("<source file='/vm/iso/x.iso'/>", "", {"cdrom": "/vm/iso/x.iso"}, {"cdrom": ""}),
         ("quiet", "debug", {"cmdline": "quiet"}, {"cmdline": "debug"}),
         (
             "type='qcow2'/>",

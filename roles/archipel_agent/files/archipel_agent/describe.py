@@ -39,22 +39,22 @@ def size(kibibytes: int) -> str:
 
 
 def definition(domain: Element) -> Terms:
-    """The terms of a definition; what it does not have is left out."""
+    """The terms of a definition; what it does not have is left out. An empty drive is an empty ``cdrom``."""
     memory, drives = domain.find("memory"), [disk for disk in domain.findall("devices/disk") if _is_drive(disk)]
     terms: Terms = {
         "name": text_of(domain, "name"),
         "domain_type": domain.get("type"),
         "memory": None if memory is None else size(domain_xml.kibibytes(memory)),
         "vcpus": int(text_of(domain, "vcpu", "1")),
-        "kernel": text_of(domain, "os/kernel"),
-        "initrd": text_of(domain, "os/initrd"),
-        "cmdline": text_of(domain, "os/cmdline"),
+        "kernel": text_of(domain, "os/kernel") or None,
+        "initrd": text_of(domain, "os/initrd") or None,
+        "cmdline": text_of(domain, "os/cmdline") or None,
         "disks": [_disk(disk) for disk in domain.findall("devices/disk") if not _is_drive(disk)],
         "cdrom": _place(drives[0]) if drives else None,
         "networks": [_network(interface) for interface in domain.findall("devices/interface")],
         "graphics": [_graphics(graphics) for graphics in domain.findall("devices/graphics")],
     }
-    return {term: value for term, value in terms.items() if value not in (None, "", [])}
+    return {term: value for term, value in terms.items() if value not in (None, [])}
 
 
 def difference(before: Element, after: Element) -> tuple[Terms, Terms]:

@@ -207,10 +207,12 @@ def _find(connection: libvirt.virConnect, pool_name: str, name: str) -> Found:
 
 
 def _in_pool(pool: libvirt.virStoragePool, name: str) -> libvirt.virStorageVol | None:
-    """The volume; a pool on shared storage learns of another host's volumes by a refresh only."""
+    """The volume; a pool on shared storage learns by a refresh only what another host made or removed."""
     for refresh in (True, False):
         try:
-            return pool.storageVolLookupByName(name)
+            volume = pool.storageVolLookupByName(name)
+            volume.info()  # or one whose file is gone would be found
+            return volume
         except libvirt.libvirtError as fault:
             if fault.get_error_code() != libvirt.VIR_ERR_NO_STORAGE_VOL:
                 raise
