@@ -3,8 +3,8 @@
 
 """Show a certificate to libvirtd; say whether it lets its owner in.
 
-Usage: knock.py SERVER CERTIFICATE KEY. libvirtd ends its check of the certificate with one byte, 1 for welcome, or hangs
-up. libvirt's own client would refuse to show a certificate that the server won't like, OpenSSL's shows any.
+Usage: knock.py SERVER CERTIFICATE KEY. libvirtd ends its check of the certificate with one byte, 1 for welcome, or
+hangs up. libvirt's own client would refuse to show a certificate that the server won't like, OpenSSL's shows any.
 """
 
 import socket

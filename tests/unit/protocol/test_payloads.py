@@ -9,8 +9,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from archipel_protocol import declaration, errors, payloads
-from archipel_protocol import namespaces as ns
+from archipel_protocol import declaration, errors, namespaces as ns, payloads
 
 
 def test_request_has_archipels_form():
