@@ -4,7 +4,8 @@
 """Write the disk of the smallest guest that shows it was not restarted.
 
 A boot sector counts its boots and, 18 times a second, its ticks, and writes both to the second sector: two
-little-endian 32-bit numbers, ticks first. A guest that lost its memory shows a second boot, one that lost its disk stops counting.
+little-endian 32-bit numbers, ticks first. A guest that lost its memory shows a second boot, one that lost its disk
+stops counting.
 """
 
 import sys
