@@ -287,6 +287,18 @@ def test_reaching_into_the_host_needs_a_permission_of_its_own(hypervisor, run, m
     assert result["changed"]
 
 
+@pytest.mark.parametrize("part", ["domain", "defaults"])
+def test_an_emulator_of_somebodys_own_is_not_even_asked_what_it_can_do(hypervisor, run, machine, tmp_path, part):
+    script, trace = tmp_path / "emulator", tmp_path / "trace"
+    script.write_text(f"#!/bin/sh\ntouch {trace}\n")
+    script.chmod(0o755)
+    stated = {"domain": domain(), part: domain(f"<emulator>{script}</emulator>")}
+    for action in ("plan", "apply"):
+        result = run(hypervisor.one(action, **machine, state="present", **stated))
+        assert "host_access" in result["error"] and str(script) in result["error"]
+    assert not trace.exists()
+
+
 def test_a_pool_elsewhere_needs_that_permission_too(hypervisor, run, machine):
     def make(connection):
         xml = "<pool type='dir'><name>engine-test-else</name><target><path>/tmp</path></target></pool>"

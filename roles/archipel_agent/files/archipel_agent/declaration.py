@@ -173,14 +173,10 @@ async def _plan(agent: t.Any, request: Request, desired: Desired, snapshot: _Sna
         return plan.removal(existing, desired, agent.is_managed(desired.uuid))
     stated = domain_xml.parse_domain(desired.domain, "domain")
     to_make = await _resolve_volumes(agent, desired, stated, existing)
-    predicted = await _predict(agent, desired, stated, existing)
+    predicted = await _predict(agent, _normalise(agent, request, existing), desired, stated, existing)
     if not request.permits(names.HOST_ACCESS):
         definition = None if predicted is None else predicted.definition
-        reasons = await _host_access(agent, definition, to_make)
-        if reasons:
-            sender = jids.bare(request.sender)
-            message = f"this needs the permission '{names.HOST_ACCESS}', which {sender} lacks: {'; '.join(reasons)}"
-            raise ArchipelError(message, CODE_PERMISSION)
+        _refuse(request, await _host_access(agent, definition, to_make))
     return plan.change(existing, desired, predicted, list(to_make.values()))
 
 
@@ -210,10 +206,43 @@ async def _resolve_volumes(
     return volumes.missing(desired.volumes, found)
 
 
+def _refuse(request: Request, reasons: list[str]) -> None:
+    if reasons:
+        sender = jids.bare(request.sender)
+        message = f"this needs the permission '{names.HOST_ACCESS}', which {sender} lacks: {'; '.join(reasons)}"
+        raise ArchipelError(message, CODE_PERMISSION)
+
+
+def _normalise(agent: t.Any, request: Request, existing: plan.Existing | None) -> prediction.Normalise:
+    """The normaliser; for who lacks host_access one that has seen the emulator.
+
+    To learn what it can do, libvirt runs whatever <emulator> names, long before a definition is there to be judged.
+    """
+    if request.permits(names.HOST_ACCESS):
+        return agent.normaliser.normalise
+    known = set() if existing is None else host_access.emulators(existing.definition)
+
+    async def normalise(xml: str, domain_type: str) -> str | None:
+        domain = domain_xml.parse_domain(xml)
+        named = host_access.emulators(domain) - known
+        if named:
+            foreign = named - {await _emulator(agent, domain)}
+            _refuse(request, [f"<emulator> is {path}, not libvirt's own choice" for path in sorted(foreign)])
+        return await agent.normaliser.normalise(xml, domain_type)
+
+    return normalise
+
+
+async def _emulator(agent: t.Any, domain: Element) -> str:
+    """The emulator that libvirt itself chooses for such a machine."""
+    kind = domain.find("os/type")
+    board = (None, None) if kind is None else (kind.get("arch"), kind.get("machine"))
+    return await agent.libvirt.call(domains.emulator, *board, domain.get("type"))
+
+
 async def _predict(
-    agent: t.Any, desired: Desired, stated: Element, existing: plan.Existing | None
+    agent: t.Any, normalise: prediction.Normalise, desired: Desired, stated: Element, existing: plan.Existing | None
 ) -> prediction.Prediction | None:
-    normalise = agent.normaliser.normalise
     if existing is not None:
         predicted = await prediction.change(existing.definition, desired, stated, normalise)
         if predicted is None and not existing.persistent:
@@ -234,10 +263,7 @@ async def _host_access(agent: t.Any, definition: Element | None, to_make: t.Mapp
     reasons = [f"the pool '{volume['pool']}' is no folder below {host_access.ALLOWED_ROOT}" for volume in outside]
     if definition is None or reasons:
         return reasons
-    kind = definition.find("os/type")
-    board = (None, None) if kind is None else (kind.get("arch"), kind.get("machine"))
-    emulator = await agent.libvirt.call(domains.emulator, *board, definition.get("type"))
-    reasons = host_access.check(definition, {emulator})
+    reasons = host_access.check(definition, {await _emulator(agent, definition)})
     if not reasons:
         xml = domain_xml.serialise(definition)
         reasons = await agent.libvirt.call(volumes.outside, xml, host_access.ALLOWED_ROOT, frozenset(to_make))
