@@ -97,6 +97,11 @@ def check(
     return reasons
 
 
+def emulators(domain: Element) -> set[str]:
+    """The emulators that a definition names."""
+    return {(element.text or "").strip() for element in domain.findall("devices/emulator")}
+
+
 def is_inside(path: str, roots: t.Iterable[str] = (ALLOWED_ROOT,), resolve: Resolve = os.path.realpath) -> bool:
     """Whether an absolute path lies in one of ``roots``, before and after following the host's links."""
     forms = (posixpath.normpath(path), resolve(path))
