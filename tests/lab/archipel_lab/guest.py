@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import os
 import shutil
@@ -43,7 +44,7 @@ def install(shared: Path) -> None:
     source = image()
     for name in ("guest/vmlinuz", "guest/initrd", "iso/guest.iso"):
         target = shared / name
-        if not target.exists():
+        if not target.exists() or not filecmp.cmp(source / target.name, target, shallow=False):
             target.parent.mkdir(parents=True, exist_ok=True)
             partial = target.with_suffix(".partial")
             shutil.copyfile(source / target.name, partial)
