@@ -6,6 +6,7 @@
 An error travels as Archipel's form (docs/protocol.md)::
 
     <iq type="error"><query xmlns="NS"/><error code="CODE" type="cancel">
+      <undefined-condition xmlns="urn:ietf:params:xml:ns:xmpp-stanzas"/>
       <archipel-error-generic xmlns="archipel:error:generic"/><text>MESSAGE</text></error></iq>
 """
 

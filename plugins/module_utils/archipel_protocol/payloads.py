@@ -68,8 +68,9 @@ def reply(namespace: str, children: t.Iterable[ET.Element] = (), text: str | Non
 
 
 def error(fault: ArchipelError) -> ET.Element:
-    """The <error/> that tells of ``fault``."""
+    """The <error/> that tells of ``fault``: Archipel's form, and the condition that RFC 6120, 8.3.2 asks for."""
     element = ET.Element("error", {"code": str(fault.code), "type": "cancel"})
+    ET.SubElement(element, f"{{{ns.STANZAS}}}undefined-condition")
     ET.SubElement(element, "{{{}}}{}".format(fault.namespace, fault.namespace.replace(":", "-")))
     ET.SubElement(element, "text").text = fault.message
     return element

@@ -61,10 +61,13 @@ def test_errors_survive_the_wire(fault):
     assert (read.message, read.code) == (fault.message, fault.code)
 
 
-def test_error_has_archipels_form():
-    assert ET.tostring(payloads.error(errors.PermissionDenied("no")), encoding="unicode") == (
-        '<error xmlns:ns0="archipel:error:permission" code="-1" type="cancel">'
-        "<ns0:archipel-error-permission /><text>no</text></error>"
+def test_error_has_archipels_form_and_a_condition_of_xmpps():
+    assert ET.canonicalize(
+        ET.tostring(payloads.error(errors.PermissionDenied("no")), encoding="unicode"), rewrite_prefixes=True
+    ) == ET.canonicalize(
+        '<error code="-1" type="cancel"><undefined-condition xmlns="urn:ietf:params:xml:ns:xmpp-stanzas"/>'
+        '<archipel-error-permission xmlns="archipel:error:permission"/><text>no</text></error>',
+        rewrite_prefixes=True,
     )
 
 
