@@ -60,6 +60,19 @@ def automation(platform):
         yield Person(stream, platform.domain)
 
 
+def await_agents(platform):
+    """Until the agents are back from what was done to them."""
+    deadline = time.monotonic() + PATIENCE
+    waiting = list(platform.hypervisors)
+    while waiting:
+        with contextlib.suppress(Failed, Refused, OSError), automation(platform) as person:
+            person.act(f"{waiting[0]}@{platform.domain}/{waiting[0]}", HYPERVISOR, "rostervm")
+            del waiting[0]
+            continue
+        assert time.monotonic() < deadline, f"the agent of {waiting[0]} has not come back"
+        time.sleep(0.5)
+
+
 @pytest.fixture
 def traveller(platform):
     machine = Traveller(platform)
@@ -69,6 +82,7 @@ def traveller(platform):
     with automation(platform) as person:
         person.act(hypervisor, HYPERVISOR, "manage", f"<item jid='{machine.bare}'/>")
     yield machine
+    await_agents(platform)
     for host in platform.hypervisors[:2]:
         machine.host = host
         with automation(platform) as person, contextlib.suppress(Failed):
