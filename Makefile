@@ -59,7 +59,7 @@ molecule: setup ## the whole platform on a lab of its own
 
 .PHONY: bench
 bench: setup ## benchmarks on the lab
-	tests/benchmark/run
+	python tests/benchmark/run.py
 
 .PHONY: lab-up
 lab-up: setup ## three hosts with the platform on them
