@@ -4,7 +4,8 @@
 """A machine moves to and fro while agents, libvirt daemons and the XMPP server are killed at random moments.
 
 After each move the machine must exist once, be managed and logged in where libvirt has it, and run on. The seed makes a
-campaign repeatable as far as the moments are concerned: ARCHIPEL_FAULT_SEED, ARCHIPEL_FAULT_ROUNDS.
+campaign repeatable as far as the moments are concerned: ARCHIPEL_FAULT_SEED, ARCHIPEL_FAULT_ROUNDS (`make test-all`
+sets many).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from test_archipel_agent import CONTROL, HYPERVISOR, Failed, Machine, Person
 from xmpp_stream import Refused
 
 SEED = int(os.environ.get("ARCHIPEL_FAULT_SEED", "1"))
-ROUNDS = int(os.environ.get("ARCHIPEL_FAULT_ROUNDS", "8"))
+ROUNDS = int(os.environ.get("ARCHIPEL_FAULT_ROUNDS", "4"))
 # Longer than any pause between two attempts to log in or to hand over, all of them together.
 PATIENCE = 90
 # A live migration in the lab takes three seconds, the hand-over a tenth of one.
