@@ -17,6 +17,8 @@ from .host import Host
 from .process import LabError, locked, run, say, wait_until
 from .topology import DOMAIN, HOSTS, Lab
 
+RELEASES = ("bookworm", "trixie")
+
 
 def up(lab: Lab, args: argparse.Namespace) -> None:
     """Bring all hosts up; what runs already is left alone."""
@@ -40,16 +42,18 @@ def up(lab: Lab, args: argparse.Namespace) -> None:
 
 def _release(lab: Lab, wanted: str | None) -> str:
     """The Debian release of the hosts: chosen at the first `up`, kept until `down`."""
+    if wanted and wanted not in RELEASES:
+        raise LabError(f"no release {wanted}: the lab knows {', '.join(RELEASES)}")
     record = lab.state / "release"
     if record.exists():
         present = record.read_text().strip()
-        if wanted not in (None, present):
+        if wanted and wanted != present:
             raise LabError(f"scenario {lab.scenario} is up with {present}: `down` it first")
         return present
     lab.state.mkdir(parents=True, exist_ok=True)
     lab.origin.write_text(f"{lab.checkout}\n{lab.scenario}\n")
-    record.write_text(f"{wanted or 'bookworm'}\n")
-    return wanted or "bookworm"
+    record.write_text(f"{wanted or RELEASES[0]}\n")
+    return wanted or RELEASES[0]
 
 
 def _start(lab: Lab, names: list[str], base) -> None:
@@ -145,7 +149,8 @@ def console(lab: Lab, args: argparse.Namespace) -> None:
 def parser() -> argparse.ArgumentParser:
     main = argparse.ArgumentParser(prog="lab", description="A lab of real hosts: xmpp, hv1, hv2.")
     main.add_argument("--scenario", default=os.environ.get("ARCHIPEL_LAB_SCENARIO") or "default")
-    main.add_argument("--release", choices=["bookworm", "trixie"], help="Debian release of the hosts (bookworm)")
+    releases = f"Debian release of the hosts: {', '.join(RELEASES)}"
+    main.add_argument("--release", default=os.environ.get("ARCHIPEL_LAB_RELEASE"), help=releases)
     commands = main.add_subparsers(required=True, metavar="COMMAND")
     for function in (up, down, status, inventory, start, stop, shell, env, console):
         command = commands.add_parser(function.__name__, help=function.__doc__)
