@@ -91,7 +91,7 @@ compose:
 groups:
   large: archipel_vm_memory | default(0) >= 8 * 1024 * 1024
 keyed_groups:
-  - key: archipel_vm_vcpus
+  - key: archipel_vm_vcpus | string
     prefix: vcpus
 cache: true
 cache_plugin: ansible.builtin.jsonfile
