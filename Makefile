@@ -30,6 +30,7 @@ test: setup ## what CI runs: lint, docs, sanity, units, the whole platform on re
 	@tests/tools/sections lint docs sanity unit molecule
 
 .PHONY: test-all
+test-all: export ARCHIPEL_FAULT_ROUNDS ?= 60
 test-all: test bench ## the same and the long forms
 
 .PHONY: lint
@@ -59,7 +60,7 @@ molecule: setup ## the whole platform on a lab of its own
 
 .PHONY: bench
 bench: setup ## benchmarks on the lab
-	tests/benchmark/run
+	python tests/benchmark/run.py
 
 .PHONY: lab-up
 lab-up: setup ## three hosts with the platform on them

@@ -4,7 +4,8 @@
 """A machine moves to and fro while agents, libvirt daemons and the XMPP server are killed at random moments.
 
 After each move the machine must exist once, be managed and logged in where libvirt has it, and run on. The seed makes a
-campaign repeatable as far as the moments are concerned: ARCHIPEL_FAULT_SEED, ARCHIPEL_FAULT_ROUNDS.
+campaign repeatable as far as the moments are concerned: ARCHIPEL_FAULT_SEED, ARCHIPEL_FAULT_ROUNDS (`make test-all`
+sets many).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from test_archipel_agent import CONTROL, HYPERVISOR, Failed, Machine, Person
 from xmpp_stream import Refused
 
 SEED = int(os.environ.get("ARCHIPEL_FAULT_SEED", "1"))
-ROUNDS = int(os.environ.get("ARCHIPEL_FAULT_ROUNDS", "8"))
+ROUNDS = int(os.environ.get("ARCHIPEL_FAULT_ROUNDS", "4"))
 # Longer than any pause between two attempts to log in or to hand over, all of them together.
 PATIENCE = 90
 # A live migration in the lab takes three seconds, the hand-over a tenth of one.
@@ -60,6 +61,19 @@ def automation(platform):
         yield Person(stream, platform.domain)
 
 
+def await_agents(platform):
+    """Until the agents are back from what was done to them."""
+    deadline = time.monotonic() + PATIENCE
+    waiting = list(platform.hypervisors)
+    while waiting:
+        with contextlib.suppress(Failed, Refused, OSError), automation(platform) as person:
+            person.act(f"{waiting[0]}@{platform.domain}/{waiting[0]}", HYPERVISOR, "rostervm")
+            del waiting[0]
+            continue
+        assert time.monotonic() < deadline, f"the agent of {waiting[0]} has not come back"
+        time.sleep(0.5)
+
+
 @pytest.fixture
 def traveller(platform):
     machine = Traveller(platform)
@@ -69,6 +83,7 @@ def traveller(platform):
     with automation(platform) as person:
         person.act(hypervisor, HYPERVISOR, "manage", f"<item jid='{machine.bare}'/>")
     yield machine
+    await_agents(platform)
     for host in platform.hypervisors[:2]:
         machine.host = host
         with automation(platform) as person, contextlib.suppress(Failed):
