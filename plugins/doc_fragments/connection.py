@@ -9,7 +9,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Extend with C(archipel.platform.connection)."""
+    """Extend with C(archipel.platform.connection), a plugin with C(archipel.platform.connection.plugins) too."""
 
     DOCUMENTATION = r"""
 options:
@@ -53,4 +53,27 @@ requirements:
 notes:
   - The options of the connection can be given once for all modules of a play with
     C(module_defaults), key C(group/archipel.platform.archipel).
+"""
+
+    # Beside the above, for plugins, for which Ansible itself reads the environment.
+    PLUGINS = r"""
+options:
+  jid:
+    env:
+      - name: ARCHIPEL_JID
+  password:
+    env:
+      - name: ARCHIPEL_PASSWORD
+  server:
+    env:
+      - name: ARCHIPEL_SERVER
+  port:
+    env:
+      - name: ARCHIPEL_PORT
+  ca_file:
+    env:
+      - name: ARCHIPEL_CA_FILE
+  timeout:
+    env:
+      - name: ARCHIPEL_TIMEOUT
 """

@@ -197,6 +197,7 @@ options:
     description:
       - Domain XML of libvirt, whole or in part, for what has no option here. The other options are laid over it.
       - See U(https://libvirt.org/formatdomain.html).
+      - It may hold passwords, so Ansible shows it nowhere. What it changes is in the diff, without passwords.
     type: str
 """
 

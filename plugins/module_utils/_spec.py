@@ -84,7 +84,7 @@ def argument_spec() -> dict[str, dict[str, t.Any]]:
         "shutdown_timeout": {"type": "float", "default": 60.0},
         "wait": {"type": "bool", "default": True},
         "wait_timeout": {"type": "float", "default": 120.0},
-        "xml": {"type": "str"},
+        "xml": {"type": "str", "no_log": True},  # it may hold passwords
     }
 
 

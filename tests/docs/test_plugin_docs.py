@@ -1,13 +1,15 @@
 # SPDX-FileCopyrightText: 2026 Archipel maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""ansible-doc shows every module and every role, as a user would ask for it."""
+"""ansible-doc shows every module, inventory plugin and role, as a user would ask for it."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -20,9 +22,10 @@ def shown(kind: str, names: list[str]) -> dict:
     return json.loads(answer.stdout)
 
 
-def test_modules_are_documented():
-    names = sorted(f"archipel.platform.{path.stem}" for path in (ROOT / "plugins" / "modules").glob("*.py"))
-    documents = shown("module", names)
+@pytest.mark.parametrize(("kind", "folder"), [("module", "modules"), ("inventory", "inventory")])
+def test_plugins_are_documented(kind, folder):
+    names = sorted(f"archipel.platform.{path.stem}" for path in (ROOT / "plugins" / folder).glob("*.py"))
+    documents = shown(kind, names)
     assert sorted(documents) == names
     assert [name for name, parts in documents.items() if not (parts.get("doc") and parts.get("examples"))] == []
 

@@ -1,0 +1,129 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From what the agents told to hosts, groups and variables; the source's file."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ansible_collections.archipel.platform.plugins.inventory.archipel import InventoryModule, hosts
+
+ROOT = Path(__file__).resolve().parents[4]
+HYPERVISORS = [
+    {"name": "hv1", "jid": "hv1@example.com/hv1", "online": True},
+    {"name": "hv-2", "jid": "hv-2@example.com/hv-2", "online": False},
+]
+BOTH = ("vms", "hypervisors")
+
+
+def vm(name, hypervisor="hv1", uuid=None, state="running", managed=True, persistent=True):
+    return {
+        "name": name,
+        "uuid": uuid or f"uuid of {name} on {hypervisor}",
+        "hypervisor": hypervisor,
+        "state": state,
+        "managed": managed,
+        "persistent": persistent,
+    }
+
+
+def names(vms, kinds=("vms",), unmanaged=False):
+    return [host.name for host in hosts({"hypervisors": HYPERVISORS, "vms": vms}, kinds, unmanaged)]
+
+
+def test_a_machine_has_its_groups_and_variables():
+    (host,) = hosts({"hypervisors": HYPERVISORS, "vms": [vm("web", state="stopped")]}, ["vms"], False)
+    assert host.name == "web"
+    assert host.groups == ["archipel_vms", "archipel_hypervisor_hv1", "archipel_state_stopped"]
+    assert host.variables == {
+        "archipel_vm_name": "web",
+        "archipel_vm_uuid": "uuid of web on hv1",
+        "archipel_vm_hypervisor": "hv1",
+        "archipel_vm_state": "stopped",
+        "archipel_vm_managed": True,
+        "archipel_vm_persistent": True,
+    }
+
+
+def test_a_hypervisor_is_a_host_online_or_not():
+    offline, online = hosts({"hypervisors": HYPERVISORS, "vms": [vm("web")]}, ["hypervisors"], False)
+    assert (online.name, offline.name) == ("hv1", "hv-2")
+    assert offline.groups == ["archipel_hypervisors"]
+    assert offline.variables == {
+        "archipel_hypervisor_name": "hv-2",
+        "archipel_hypervisor_jid": "hv-2@example.com/hv-2",
+        "archipel_hypervisor_online": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("vms", "kinds", "unmanaged", "expected"),
+    [
+        ([], BOTH, False, ["hv-2", "hv1"]),
+        ([vm("web"), vm("db")], BOTH, False, ["db", "hv-2", "hv1", "web"]),
+        # What is not managed counts where it was asked for, also as a holder of a name.
+        ([vm("web"), vm("web", "hv-2", managed=False)], ["vms"], False, ["web"]),
+        ([vm("web"), vm("web", "hv-2", managed=False)], ["vms"], True, ["web@hv-2", "web@hv1"]),
+        # A hypervisor keeps its name.
+        ([vm("hv1", "hv-2")], ["vms"], False, ["hv1"]),
+        ([vm("hv1", "hv-2")], BOTH, False, ["hv-2", "hv1", "hv1@hv-2"]),
+    ],
+)
+def test_names(vms, kinds, unmanaged, expected):
+    assert names(vms, kinds, unmanaged) == expected
+
+
+@pytest.mark.parametrize("there", [vm("web", "hv-2", "u", persistent=False), vm("web", "hv-2", "u", managed=False)])
+def test_a_machine_that_moves_is_one_host_where_it_comes_from(there):
+    here = vm("web", "hv1", "u")
+    for vms in ([here, there], [there, here]):
+        (host,) = hosts({"hypervisors": HYPERVISORS, "vms": vms}, ["vms"], True)
+        assert host.variables["archipel_vm_hypervisor"] == "hv1"
+
+
+ACCOUNT = "jid: a@example.com\npassword: secret-1"
+SOURCES = {
+    "misspelt": (f"{ACCOUNT}\nhostz: [vms]\njidd: x", "unknown options: hostz, jidd"),
+    "choice": (f"{ACCOUNT}\nhosts: [vm]", "config 'hosts'"),
+    "silent": (f"{ACCOUNT}\non_silent: ignore", "config 'on_silent'"),
+    "no_jid": ("password: secret-1", "config 'jid'"),
+    "no_password": ("jid: a@example.com", "config 'password'"),
+    "jid": ("jid: nobody\npassword: secret-1", "jid: 'nobody' is not of the form user@domain"),
+    # What the file says is a template, and what the environment says is none.
+    "template": ("jid: \"{{ 'some' ~ word }}\"\npassword: secret-1", "jid: 'somebody' is not of the form user@domain"),
+    "environment": ("password: secret-1", "jid: '{{ 1 + 1 }}' is not of the form user@domain"),
+    "ca": (f"{ACCOUNT}\nca_file: /nonexistent", "ca_file: '/nonexistent' cannot be used"),
+}
+
+
+@pytest.mark.parametrize("jid", ["", "{{ 1 + 1 }}"])
+def test_a_source_that_cannot_be_used_is_told_in_a_sentence(tmp_path, jid):
+    """All sources in one run, without an environment but for, in the second, the JID."""
+    sources = {name: case for name, case in SOURCES.items() if (name == "environment") == bool(jid)}
+    for name, (text, _message) in sources.items():
+        (tmp_path / f"{name}.archipel.yml").write_text(f"plugin: archipel.platform.archipel\n{text}\n")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ARCHIPEL_")}
+    told = subprocess.run(
+        [Path(sys.executable).with_name("ansible-inventory"), "--list", "-vvv", "-i", tmp_path, "-e", "word=body"],
+        cwd=ROOT,
+        env={**environment, **({"ARCHIPEL_JID": jid} if jid else {})},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert '"hostvars": {}' in told.stdout
+    assert [message for _text, message in sources.values() if message not in " ".join(told.stderr.split())] == []
+    assert "secret-1" not in told.stdout + told.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [("archipel.yml", True), ("x.archipel.yaml", True), ("hosts.yml", False), ("archipel.yml.j2", False)],
+)
+def test_other_files_are_left_to_others(tmp_path, name, ours):
+    (tmp_path / name).touch()
+    assert InventoryModule().verify_file(str(tmp_path / name)) == ours
