@@ -80,7 +80,7 @@ if HAS_SLIXMPP:
     logging.getLogger("slixmpp").propagate = False
 
     @sasl_mech(SCRAM.score)
-    class _Scram(SCRAM):  # type: ignore[misc]  # slixmpp 1.8 has no types
+    class _Scram(SCRAM):
         """SCRAM (RFC 5802) with OpenSSL's PBKDF2: slixmpp's own loop in Python costs 10 ms a login."""
 
         def setup(self, name: str) -> None:
@@ -91,7 +91,7 @@ if HAS_SLIXMPP:
         def Hi(self, text: bytes, salt: bytes, iterations: int) -> bytes:
             return hashlib.pbkdf2_hmac(self.hash().name, text, salt, iterations)
 
-    class _Stream(ClientXMPP):  # type: ignore[misc]  # slixmpp 1.8 has no types
+    class _Stream(ClientXMPP):
         """slixmpp's client without what it does unasked: other authorities, look-ups, a second attempt."""
 
         def __init__(self, jid: str, password: str, tls: ssl.SSLContext, server: str | None) -> None:

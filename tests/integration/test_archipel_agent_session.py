@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "roles/archipel_agent/files"), str(ROOT / "plugins/module_utils")]
 
 from archipel_agent import xmpp  # noqa: E402 - the path comes first
-from archipel_protocol import errors, namespaces as ns, payloads  # noqa: E402
+from archipel_protocol import errors, namespaces as ns, payloads  # noqa: E402 - as above
 
 PING = f"{{{ns.PING}}}ping"
 

@@ -20,7 +20,7 @@ import pytest
 libvirt = pytest.importorskip("libvirt")
 
 from archipel_agent import libvirt_facade  # noqa: E402 - it imports libvirt
-from archipel_protocol import errors, states  # noqa: E402
+from archipel_protocol import errors, states  # noqa: E402 - as above
 
 DOMAIN = "<domain type='test'><name>%s</name><memory>8192</memory><os><type>hvm</type></os></domain>"
 

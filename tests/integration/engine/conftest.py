@@ -24,9 +24,9 @@ import pytest
 libvirt = pytest.importorskip("libvirt")
 
 from archipel_agent import dispatch, normaliser_client  # noqa: E402 - they import libvirt
-from archipel_agent.libvirt_facade import Libvirt  # noqa: E402
-from archipel_agent.permissions import Permissions  # noqa: E402
-from archipel_protocol import declaration as wire, namespaces as ns, payloads  # noqa: E402
+from archipel_agent.libvirt_facade import Libvirt  # noqa: E402 - as above
+from archipel_agent.permissions import Permissions  # noqa: E402 - as above
+from archipel_protocol import declaration as wire, namespaces as ns, payloads  # noqa: E402 - as above
 
 # Declares its handlers.
 importlib.import_module("archipel_agent.declaration")

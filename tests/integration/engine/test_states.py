@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 import pytest
@@ -76,7 +75,6 @@ def test_a_guest_that_does_not_listen_is_an_error_and_force_takes_its_power(hype
     assert state(hypervisor, run, machine) == "stopped"
 
 
-@pytest.mark.skipif(not os.path.exists("/vm/guest/vmlinuz"), reason="needs the lab's guest in /vm/guest")
 def test_a_guest_shuts_down_also_while_it_boots(hypervisor, run, machine):
     run(hypervisor.apply(**machine, domain=GUEST, state="running"))
     result = run(hypervisor.apply(**machine, state="stopped", shutdown_timeout=90))
@@ -148,7 +146,6 @@ def test_many_machines_in_one_request(hypervisor, run, machine):
             run(hypervisor.one("apply", uuid=one["uuid"], name=one["name"], state="absent", force=True))
 
 
-@pytest.mark.skipif(not os.path.exists("/usr/share/OVMF"), reason="needs OVMF")
 def test_the_variables_of_firmware_stay_until_the_machine_goes(hypervisor, run, machine):
     wanted = (DEAF % "").replace("<os>", "<features><acpi/></features><os firmware='efi'>")
     assert run(hypervisor.apply(**machine, domain=wanted, state="running"))["actions"] == ["define", "start"]
