@@ -31,6 +31,7 @@ test: setup ## what CI runs: lint, docs, sanity, units, the whole platform on re
 
 .PHONY: test-all
 test-all: export ARCHIPEL_FAULT_ROUNDS ?= 60
+test-all: export ARCHIPEL_RANDOM_ROUNDS ?= 60
 test-all: test bench ## the same and the long forms
 
 .PHONY: lint

@@ -61,7 +61,7 @@ def overlay(domain: Element, wanted: Element, exact: frozenset[str], implied: fr
             _insert(container, copy.deepcopy(device))
         else:
             _merge_device(found, device)
-    _release_console(container)
+    _release_console(container, "serial" in exact)
 
 
 def forget_topology(domain: Element) -> None:
@@ -285,10 +285,13 @@ def _listening(graphics: Element) -> list[dict[str, str]]:
     return listens
 
 
-def _release_console(container: Element) -> None:
-    """The first console mirrors the first serial port; only the port counts (formatdomain.html#console)."""
+def _release_console(container: Element, exact: bool) -> None:
+    """The first console mirrors the first serial port; only the port counts (formatdomain.html#console).
+
+    Without a port, libvirt would make one for the console; so where there is to be none (``exact``), both go.
+    """
     serial, console = container.find("serial"), container.find("console")
-    if serial is None or console is None or attribute_of(console, "target", "type", "serial") != "serial":
+    if console is None or attribute_of(console, "target", "type", "serial") != "serial":
         return
-    if serial.get("type") != console.get("type"):
+    if exact if serial is None else serial.get("type") != console.get("type"):
         container.remove(console)
