@@ -14,7 +14,7 @@ import typing as t
 from xml.etree import ElementTree as ET
 
 from . import _sizes
-from .archipel_protocol import jids, states
+from .archipel_protocol import jids, states, tags
 
 Spec = t.Mapping[str, t.Any]
 
@@ -80,6 +80,7 @@ def argument_spec() -> dict[str, dict[str, t.Any]]:
         "initrd": {"type": "str"},
         "cmdline": {"type": "str"},
         "autostart": {"type": "bool"},
+        "tags": {"type": "list", "elements": "str"},
         "force": {"type": "bool", "default": False},
         "shutdown_timeout": {"type": "float", "default": 60.0},
         "wait": {"type": "bool", "default": True},
@@ -114,6 +115,7 @@ def problems(spec: Spec) -> list[str]:
         *_network_problems(spec.get("networks") or []),
         *_graphics_problems(spec.get("graphics") or []),
         *_boot_problems(spec),
+        *(f"tags: {problem}" for problem in tags.problems(spec.get("tags") or [])),
         *_time_problems(spec),
         *_xml_problems(spec),
     ]

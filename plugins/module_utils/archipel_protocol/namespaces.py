@@ -10,6 +10,7 @@ HYPERVISOR_CONTROL = "archipel:hypervisor:control"
 VM_CONTROL = "archipel:vm:control"
 VM_DEFINITION = "archipel:vm:definition"
 PERMISSIONS = "archipel:permissions"
+TAGS = "archipel:tags"  # also that of a domain's <metadata> (agent's tags.py)
 
 # Added by this collection.
 DECLARATION = "archipel:declaration"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import typing as t
 
-from . import domain_xml
+from . import domain_xml, metadata
 from .domain_xml import SECRET_CHANGED, SECRET_SET, Element, attribute_of, text_of
 
 Terms = t.Dict[str, t.Any]
@@ -25,6 +25,7 @@ _COVERED = (
     ("disks", r"devices/disk\[[^/]*\](/@type|/source(/.*)?|/driver/@type|/target/@bus)?"),
     ("cdrom", r"devices/disk\[[^/]*\](/@type|/source(/.*)?)?"),
     ("networks", r"devices/interface\[[^/]*\](/@type|/source(/.*)?|/model(/.*)?)?"),
+    ("tags", r"metadata/tags(/.*)?"),
     ("graphics", r"devices/graphics\[[^/]*\](/@listen|/@passwd|/listen(/.*)?)?"),
 )
 _UNITS = (("TiB", 30), ("GiB", 20), ("MiB", 10), ("KiB", 0))
@@ -53,6 +54,7 @@ def definition(domain: Element) -> Terms:
         "cdrom": _place(drives[0]) if drives else None,
         "networks": [_network(interface) for interface in domain.findall("devices/interface")],
         "graphics": [_graphics(graphics) for graphics in domain.findall("devices/graphics")],
+        "tags": metadata.tags_of(domain),
     }
     return {term: value for term, value in terms.items() if value not in (None, [])}
 
