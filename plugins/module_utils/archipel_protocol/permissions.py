@@ -12,6 +12,8 @@ ALL = "all"
 HOST_ACCESS = "host_access"
 # To see an entity's presence.
 PRESENCE = "presence"
+# To read one's own permissions on an entity: whoever has any there has this one, too.
+PERMISSION_GETOWN = "permission_getown"
 
 HYPERVISOR = {
     "rostervm": "list the virtual machines of the hypervisor",
@@ -40,6 +42,7 @@ COMMON = {
     ALL: "every permission but host_access",
     HOST_ACCESS: "definitions that reach into the host",
     PRESENCE: "see the presence",
+    PERMISSION_GETOWN: "read one's own permissions; comes with any other",
 }
 
 NAMES = frozenset(HYPERVISOR) | frozenset(VM) | frozenset(COMMON)

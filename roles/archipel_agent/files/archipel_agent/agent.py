@@ -16,10 +16,11 @@ import weakref
 
 from archipel_protocol import errors, jids
 
-from . import libvirt_facade, migration, notify, xmpp
+from . import grants, libvirt_facade, migration, notify, xmpp
 from .config import Config
 from .hypervisor import HypervisorEntity
 from .normaliser_client import Normaliser
+from .permissions import Permissions
 from .store import Row, Store
 from .virtual_machine import VirtualMachineEntity
 
@@ -47,7 +48,12 @@ class Agent:
         self.node = config.node
         self.domain = config.domain
         self.jid = jids.hypervisor_jid(self.node, self.domain)
-        self.permissions = config.permissions
+        self.permissions = Permissions(
+            config.archipel_root_admins,
+            config.grants,
+            config.peer_jids,
+            grants.Store(config.archipel_folder_lib / "permissions.sqlite3"),
+        )
         self.server = xmpp.Server(
             self.domain, config.xmpp_host, config.xmpp_port, xmpp.tls_context(str(config.xmpp_ca_file))
         )
@@ -78,7 +84,10 @@ class Agent:
 
     async def start(self) -> None:
         """Starts everything; returns when libvirt and the XMPP server were tried, whatever came of it."""
-        for row in self.store.rows():
+        rows = self.store.rows()
+        # An earlier life may have ended between two databases.
+        self.permissions.keep_only({jids.bare(self.jid), *(row.jid for row in rows)})
+        for row in rows:
             self._add(row)
         self.libvirt.on_event(self._on_event)
         self.libvirt.on_connection(self._on_connection)
@@ -98,6 +107,7 @@ class Agent:
         await self.normaliser.stop()
         await self.libvirt.stop()
         self.store.close()
+        self.permissions.close()
 
     def spawn(self, work: t.Coroutine[t.Any, t.Any, t.Any], name: str) -> asyncio.Task[t.Any]:
         """Runs ``work`` beside everything else; it is ended with the agent, and its failure is logged."""
@@ -170,8 +180,9 @@ class Agent:
         await asyncio.wait({entity.release()}, timeout=RELEASE)
 
     def forget(self, entity: VirtualMachineEntity) -> None:
-        """Drops row and entity; the account stays as it is."""
+        """Drops row, grants and entity; the account stays as it is."""
         self.store.remove(entity.bare)
+        self.permissions.forget(entity.bare)
         if self.vms.get(entity.uuid) is entity:
             del self.vms[entity.uuid]
         self.hypervisor.count()

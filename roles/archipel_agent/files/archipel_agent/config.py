@@ -16,7 +16,7 @@ import typing as t
 
 from archipel_protocol import jids
 
-from .permissions import NAMES, Permissions
+from .permissions import NAMES
 
 DEFAULT_PATH = "/etc/archipel/archipel.conf"
 
@@ -68,9 +68,9 @@ class Config:
         return jids.domain(self.hypervisor_xmpp_jid)
 
     @property
-    def permissions(self) -> Permissions:
-        """Who may do what."""
-        return Permissions(self.archipel_root_admins, self.grants, frozenset(peer.jid for peer in self.peers.values()))
+    def peer_jids(self) -> frozenset[str]:
+        """The bare JIDs of the peers."""
+        return frozenset(peer.jid for peer in self.peers.values())
 
     def read_password(self) -> str:
         """The password of the hypervisor's account; raises ConfigError."""

@@ -136,7 +136,7 @@ class Entity:
         contact = jids.bare(sender)
         if kind == "unsubscribe":
             session.presence(to=contact, kind="unsubscribed")
-        elif self.agent.permissions.permits(contact, permissions.PRESENCE):
+        elif self.agent.permissions.permits(contact, permissions.PRESENCE, jids.bare(self.jid)):
             session.presence(to=contact, kind="subscribed")
         else:
             log.info("%s may not see the presence of %s", contact, jids.bare(self.jid))
