@@ -36,7 +36,7 @@ def test_hosts_are_in_the_subnet(lab):
 @pytest.mark.parametrize(
     ("started", "hypervisors"), [([], ["hv1", "hv2"]), (["xmpp"], []), (["xmpp", "hv2"], ["hv2"])]
 )
-def test_inventory_has_the_hosts_that_were_started_and_leaves_localhost_to_ansible(started, hypervisors, tmp_path, monkeypatch):
+def test_inventory_has_the_started_hosts_and_no_localhost(started, hypervisors, tmp_path, monkeypatch):
     monkeypatch.setattr(topology, "STATE_ROOT", tmp_path)
     lab = Lab("default")
     for host in started:
