@@ -18,6 +18,7 @@ from archipel_protocol import errors, jids
 
 from . import grants, libvirt_facade, migration, notify, xmpp
 from .config import Config
+from .contacts import Contacts
 from .hypervisor import HypervisorEntity
 from .normaliser_client import Normaliser
 from .permissions import Permissions
@@ -27,7 +28,15 @@ from .virtual_machine import VirtualMachineEntity
 log = logging.getLogger(__name__)
 
 # The modules that declare handlers.
-CAPABILITIES = ("hypervisor_control", "vm_control", "vm_definition", "declaration", "migration", "handover")
+CAPABILITIES = (
+    "hypervisor_control",
+    "vm_control",
+    "vm_definition",
+    "declaration",
+    "migration",
+    "handover",
+    "permission_control",
+)
 
 # Logins at the same time, so that a thousand machines don't starve the hypervisor's own session.
 LOGINS = 16
@@ -60,6 +69,8 @@ class Agent:
         self.store = Store(config.archipel_folder_lib / "hypervisor.sqlite3")
         self.libvirt = libvirt_facade.Libvirt(config.libvirt_uri, config.libvirt_timeout)
         self.normaliser = Normaliser(str(config.archipel_folder_lib / "normaliser"), self.libvirt)
+        self.contacts = Contacts(self)
+        self.permissions.on_change(self.contacts.on_change)
         self.hypervisor = HypervisorEntity(self)
         self.vms: dict[str, VirtualMachineEntity] = {}
         self.logins = asyncio.Semaphore(LOGINS)

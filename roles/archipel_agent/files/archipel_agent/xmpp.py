@@ -226,11 +226,16 @@ class Session:
         """Answers a request with an error; ``children`` hold the <error/>."""
         self._send_iq("error", receiver, iq_id, children)
 
-    def presence(self, show: str = "", status: str = "", to: str | None = None, kind: str | None = None) -> None:
-        """Sends a presence; ``show`` "" is plain available."""
+    def presence(
+        self, show: str = "", status: str = "", to: str | None = None, kind: str | None = None, nick: str = ""
+    ) -> None:
+        """Sends a presence; ``show`` "" is plain available, ``nick`` what a contact may call us (XEP-0172)."""
         if not self.connected or self._client is None:
             return
-        self._client.make_presence(pshow=show or None, pstatus=status or None, pto=to, ptype=kind).send()
+        presence = self._client.make_presence(pshow=show or None, pstatus=status or None, pto=to, ptype=kind)
+        if nick:
+            ET.SubElement(presence.xml, f"{{{ns.NICK}}}nick").text = nick
+        presence.send()
 
     async def request(
         self, to: str, payload: ET.Element, kind: str = "set", timeout: float = REPLY_TIMEOUT
