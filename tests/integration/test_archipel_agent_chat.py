@@ -9,7 +9,7 @@ import secrets
 import uuid as uuidlib
 
 import pytest
-from test_archipel_agent import CONTROL, automation, domain, hypervisor, log_in, managed, state  # noqa: F401 (fixtures)
+from people import CONTROL
 from xmpp_stream import CLIENT, Refused
 
 COMMANDS = "http://jabber.org/protocol/commands"
@@ -35,15 +35,15 @@ def talk(person, to, text, more=""):
 
 
 @pytest.fixture
-def stranger(platform, log_in):  # noqa: F811 (a fixture)
-    """A person of the platform who was granted nothing."""
-    name, password = "stranger-" + secrets.token_hex(4), secrets.token_hex(16)
-    platform.run(platform.xmpp, f"ejabberdctl register {name} {platform.domain} {password}")
-    yield log_in(name, password)
-    platform.run(platform.xmpp, f"ejabberdctl unregister {name} {platform.domain}")
+def stranger(account):
+    return account("stranger-" + secrets.token_hex(4))
 
 
-def test_a_machine_does_what_it_is_told(managed, automation):  # noqa: F811
+def state(person, jid):
+    return int(person.act(jid, CONTROL, "info")[0].get("state"))
+
+
+def test_a_machine_does_what_it_is_told(managed, automation):
     assert talk(automation, managed.jid, "state") == f"{managed.name} is stopped"
     assert talk(automation, managed.jid, "Start!") == f"{managed.name} is started"
     assert managed.virsh("domstate") == "running"
@@ -54,19 +54,19 @@ def test_a_machine_does_what_it_is_told(managed, automation):  # noqa: F811
     assert talk(automation, managed.jid, "fly").startswith("I understand:\nstate: ")
 
 
-def test_a_message_to_the_bare_address_is_answered_in_its_thread_and_kind(managed, automation):  # noqa: F811
+def test_a_message_to_the_bare_address_is_answered_in_its_thread_and_kind(managed, automation):
     say(automation, managed.bare, "state", "<thread>t-1</thread>", kind="normal")
     answer = hear(automation, managed.jid)
     assert (answer.findtext(CLIENT + "thread"), answer.get("type", "normal")) == ("t-1", "normal")
 
 
-def test_a_hypervisor_lists_its_machines_and_passes_words_on(managed, automation, hypervisor):  # noqa: F811
+def test_a_hypervisor_lists_its_machines_and_passes_words_on(managed, automation, hypervisor):
     assert f"{managed.name} ({managed.bare}): stopped" in talk(automation, hypervisor, "list").splitlines()
     assert talk(automation, hypervisor, f"start {managed.name}") == f"{managed.name} is started"
     assert managed.virsh("domstate") == "running"
 
 
-def test_a_stranger_is_denied_once_and_moves_nothing(managed, stranger, automation, hypervisor):  # noqa: F811
+def test_a_stranger_is_denied_once_and_moves_nothing(managed, stranger, automation, hypervisor):
     assert talk(stranger, managed.jid, "start") == "You may do nothing here."
     for text in ("start", f"start {managed.name}"):
         say(stranger, managed.jid, text)
@@ -79,7 +79,7 @@ def test_a_stranger_is_denied_once_and_moves_nothing(managed, stranger, automati
     assert managed.virsh("domstate") == "shut off"
 
 
-def test_what_is_late_or_from_a_machine_is_not_heard(managed, machine, automation, log_in):  # noqa: F811
+def test_what_is_late_or_from_a_machine_is_not_heard(managed, machine, automation, log_in):
     for more in (QUIET, "<received xmlns='urn:xmpp:carbons:2'/>", "<received xmlns='urn:xmpp:receipts' id='1'/>"):
         say(automation, managed.jid, "start", more)
     for kind in ("error", "headline"):
@@ -89,7 +89,7 @@ def test_what_is_late_or_from_a_machine_is_not_heard(managed, machine, automatio
     assert managed.virsh("domstate") == "shut off"
 
 
-def test_who_is_too_quick_is_told_once(managed, automation):  # noqa: F811
+def test_who_is_too_quick_is_told_once(managed, automation):
     for dummy in range(40):
         say(automation, managed.jid, "state")
     automation.stream.write(f"<iq type='get' id='end' to='{managed.jid}'><ping xmlns='urn:xmpp:ping'/></iq>")
@@ -113,7 +113,7 @@ def run(person, jid, node, content="", **attributes):
     return person.stream.ask("set", command, jid)[0]
 
 
-def test_a_machine_has_a_menu(managed, automation):  # noqa: F811
+def test_a_machine_has_a_menu(managed, automation):
     assert {"state", "start", "destroy", "migrate"} <= set(menu(automation, managed.jid))
     answer = run(automation, managed.jid, "start", action="execute")
     assert answer.get("status") == "completed"
@@ -121,7 +121,7 @@ def test_a_machine_has_a_menu(managed, automation):  # noqa: F811
     assert managed.virsh("domstate") == "running"
 
 
-def test_a_form_moves_a_machine(platform, managed, automation):  # noqa: F811
+def test_a_form_moves_a_machine(platform, managed, automation):
     asked = run(automation, managed.jid, "migrate")
     assert asked.get("status") == "executing"
     target = platform.hypervisors[1]
@@ -136,7 +136,7 @@ def test_a_form_moves_a_machine(platform, managed, automation):  # noqa: F811
         automation.act(f"{managed.bare}/{target}", CONTROL, "migrate", hypervisorjid=back)
 
 
-def test_what_disco_names_is_there(managed, automation, hypervisor):  # noqa: F811
+def test_what_disco_names_is_there(managed, automation, hypervisor):
     for jid in (managed.jid, hypervisor):
         info = automation.stream.ask("get", f"<query xmlns='{DISCO}#info'/>", jid)[0]
         features = {feature.get("var") for feature in info}
@@ -147,8 +147,8 @@ def test_what_disco_names_is_there(managed, automation, hypervisor):  # noqa: F8
         assert start[0][0].get("type") == "command-node"
 
 
-def test_a_hostile_request_ends_no_session(managed, automation, hypervisor):  # noqa: F811
-    deep = "<a>" * 500 + "</a>" * 500  # the server itself ends the session of who goes deeper than a thousand
+def test_a_hostile_request_ends_no_session(managed, automation, hypervisor):
+    deep = "<a>" * 500 + "</a>" * 500  # the server itself ends the session of who goes much deeper
     query = "<query xmlns='archipel:vm:definition'><archipel action='define'>{}</archipel></query>"
     automation.stream.ask("get", "<ping xmlns='urn:xmpp:ping'/>", managed.jid)
     begun = managed.run("systemctl show -P ActiveEnterTimestampMonotonic archipel-agent")
@@ -168,7 +168,7 @@ def online(machine):
     return machine.run("journalctl -u archipel-agent -o cat | grep -c 'is online'")
 
 
-def test_a_flood_is_refused_and_delays_nobody(managed, automation, log_in):  # noqa: F811
+def test_a_flood_is_refused_and_delays_nobody(managed, automation, log_in):
     flood, tag = 10000, uuidlib.uuid4().hex
     query = f"<query xmlns='{CONTROL}'><archipel action='info'/></query>"
     for number in range(flood):

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -188,3 +189,10 @@ def test_words_are_unambiguous_on_each_kind_of_entity():
     for kind in ("vm", "hypervisor"):
         words = [word for command in commands.known(kind) for word in command.words]
         assert len(words) == len(set(words)) and all(word == " ".join(word.lower().split()) for word in words)
+
+
+@pytest.mark.parametrize("command", commands.COMMANDS, ids=lambda command: f"{command.on}-{command.name}")
+def test_the_guide_names_every_word(command):
+    guide = Path(__file__).resolve().parents[3] / "docs/guides/chat.md"
+    also = ", ".join(f"`{word}`" for word in command.words[1:])
+    assert f"| `{command.usage}` | {also} |" in guide.read_text()
