@@ -33,4 +33,7 @@ PUBSUB_EVENT = "http://jabber.org/protocol/pubsub#event"
 PING = "urn:xmpp:ping"  # XEP-0199
 DISCO_INFO = "http://jabber.org/protocol/disco#info"  # XEP-0030
 NICK = "http://jabber.org/protocol/nick"  # XEP-0172
+DISCO_ITEMS = "http://jabber.org/protocol/disco#items"
+VERSION = "jabber:iq:version"  # XEP-0092
+COMMANDS = "http://jabber.org/protocol/commands"  # XEP-0050
 DATA_FORMS = "jabber:x:data"  # XEP-0004

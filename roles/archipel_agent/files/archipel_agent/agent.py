@@ -16,7 +16,7 @@ import weakref
 
 from archipel_protocol import errors, jids
 
-from . import grants, libvirt_facade, migration, notify, xmpp
+from . import chat, gate, grants, libvirt_facade, migration, notify, xmpp
 from .config import Config
 from .contacts import Contacts
 from .hypervisor import HypervisorEntity
@@ -74,6 +74,8 @@ class Agent:
         self.hypervisor = HypervisorEntity(self)
         self.vms: dict[str, VirtualMachineEntity] = {}
         self.logins = asyncio.Semaphore(LOGINS)
+        self.gate = gate.Gate()
+        self.chat = chat.Chat()
         self.settling: dict[str, asyncio.Task[t.Any]] = {}  # by UUID, migration.py's
         self._tasks: set[asyncio.Task[t.Any]] = set()
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
