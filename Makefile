@@ -26,13 +26,14 @@ demo: setup ## the platform on three hosts of this machine, from bare Debian to 
 	@tests/lab/demo
 
 .PHONY: test
-test: setup ## what CI runs: lint, docs, sanity, units, the whole platform on real hosts
-	@tests/tools/sections lint docs sanity unit molecule
+test: setup ## what CI runs: lint, docs, sanity, units, platform and roles on real hosts
+	@tests/tools/sections lint docs sanity unit molecule roles
 
 .PHONY: test-all
 test-all: export ARCHIPEL_FAULT_ROUNDS ?= 60
 test-all: export ARCHIPEL_RANDOM_ROUNDS ?= 60
-test-all: test bench ## the same and the long forms
+test-all: setup ## everything on Debian 12 and 13, with the long forms and benchmarks
+	@tests/tools/sections lint docs sanity unit molecule molecule-trixie roles-bookworm roles-trixie bench
 
 .PHONY: lint
 lint: setup ## ansible-lint (production), yamllint, ruff, shellcheck, changelog fragments
@@ -55,9 +56,19 @@ sanity: setup ## ansible-test sanity
 unit: setup ## unit tests
 	pytest
 
-.PHONY: molecule
-molecule: setup ## the whole platform on a lab of its own
-	tests/tools/molecule
+.PHONY: molecule molecule-trixie
+molecule: setup ## the whole platform on a lab of its own (Debian 12)
+	tests/tools/molecule platform
+molecule-trixie: setup ## the same on Debian 13
+	tests/tools/molecule platform trixie
+
+.PHONY: roles roles-bookworm roles-trixie
+roles: setup ## each role by itself on Debian 13, in short
+	ARCHIPEL_SKIP_TAGS=long tests/tools/roles trixie
+roles-bookworm: setup ## each role by itself on Debian 12
+	tests/tools/roles bookworm
+roles-trixie: setup ## each role by itself on Debian 13
+	tests/tools/roles trixie
 
 .PHONY: bench
 bench: setup ## benchmarks on the lab

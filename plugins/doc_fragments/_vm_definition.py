@@ -202,7 +202,7 @@ SYSTEM = r"""
   on_poweroff:
     description: What libvirt does when the guest powers off.
     type: str
-    choices: &lifecycle
+    choices:
       - destroy
       - restart
       - preserve
@@ -210,7 +210,11 @@ SYSTEM = r"""
   on_reboot:
     description: What libvirt does when the guest reboots.
     type: str
-    choices: *lifecycle
+    choices:
+      - destroy
+      - restart
+      - preserve
+      - rename-restart
   on_crash:
     description: What libvirt does when the guest crashes.
     type: str

@@ -207,7 +207,7 @@ DEVICES = r"""
         description: Limits of its traffic.
         type: dict
         suboptions:
-          inbound: &rate
+          inbound:
             description: To the guest.
             type: dict
             suboptions:
@@ -221,8 +221,18 @@ DEVICES = r"""
                 description: KiB that may go at the peak.
                 type: int
           outbound:
-            <<: *rate
             description: From the guest.
+            type: dict
+            suboptions:
+              average:
+                description: KiB a second. Required.
+                type: int
+              peak:
+                description: KiB a second for a while.
+                type: int
+              burst:
+                description: KiB that may go at the peak.
+                type: int
   graphics:
     description: The graphical consoles, all of them, at most one of a type.
     type: list

@@ -68,6 +68,13 @@ options:
   autostart:
     description: Whether the virtual machine starts with its hypervisor.
     type: bool
+  tags:
+    description:
+      - The tags, all of them. One that the list has not is removed; an empty list removes all.
+      - They are kept in the definition, so they move with the virtual machine. A running one has them at once.
+      - M(archipel.platform.archipel_tag) adds and removes single ones, of many virtual machines.
+    type: list
+    elements: str
   force:
     description:
       - For V(stopped), powers off a guest that did not shut down in O(shutdown_timeout).

@@ -15,12 +15,12 @@ description:
     several, put several files into an inventory folder.
   - A host has the name of its virtual machine. Where several hosts would have one name, each virtual machine of them is
     C(name@hypervisor).
-  - A virtual machine is in the groups C(archipel_vms), C(archipel_hypervisor_<hypervisor>) and
-    C(archipel_state_<state>), a hypervisor in C(archipel_hypervisors). Characters that a group's name must not have
-    become underscores.
+  - A virtual machine is in the groups C(archipel_vms), C(archipel_hypervisor_<hypervisor>), C(archipel_state_<state>)
+    and, for each of its tags, C(archipel_tag_<tag>), a hypervisor in C(archipel_hypervisors). Characters that a group's
+    name must not have become underscores.
   - A virtual machine has the variables C(archipel_vm_name), C(archipel_vm_uuid), C(archipel_vm_jid),
     C(archipel_vm_hypervisor), C(archipel_vm_state), C(archipel_vm_managed), C(archipel_vm_persistent),
-    C(archipel_vm_autostart), C(archipel_vm_memory) (KiB) and C(archipel_vm_vcpus); they are what
+    C(archipel_vm_autostart), C(archipel_vm_memory) (KiB), C(archipel_vm_vcpus) and C(archipel_vm_tags); they are what
     M(archipel.platform.archipel_vm_info) returns. A hypervisor has C(archipel_hypervisor_name),
     C(archipel_hypervisor_jid) and C(archipel_hypervisor_online).
   - C(ansible_host) is not set, since the platform does not know the addresses of its guests; use O(compose).
@@ -158,6 +158,7 @@ def hosts(platform: Platform, kinds: t.Sequence[str], unmanaged: bool) -> list[H
     for vm in vms:
         name = vm["name"] if uses[vm["name"]] == 1 else "{}@{}".format(vm["name"], vm["hypervisor"])
         groups = ["archipel_vms", "archipel_hypervisor_" + vm["hypervisor"], "archipel_state_" + vm["state"]]
+        groups += ["archipel_tag_" + tag for tag in vm.get("tags", [])]
         found.append(Host(name, groups, _variables("vm", vm)))
     return sorted(found, key=lambda host: host.name)
 
@@ -176,7 +177,8 @@ def _variables(kind: str, entry: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
 
 def _inert(value: t.Any) -> t.Any:
     """``value`` of a hypervisor, never a template: ansible-core before 2.19 would make one of a machine's name."""
-    return wrap_var(value) if isinstance(value, str) and "{" in value else value
+    texts = value if isinstance(value, list) else [value]
+    return wrap_var(value) if any(isinstance(text, str) and "{" in text for text in texts) else value
 
 
 class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):

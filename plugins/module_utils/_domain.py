@@ -48,6 +48,8 @@ def wanted(spec: Spec, name: str, uuid: str, creating: bool) -> Wanted:
         return request
     if spec["autostart"] is not None:
         request["autostart"] = spec["autostart"]
+    if spec["tags"] is not None:
+        request["tags"] = spec["tags"]
     if creating or defines(spec):
         request["domain"] = _xml.text(_domain(spec, name, uuid, creating))
         exact = [device for option, device in _EXACT.items() if spec[option] is not None]

@@ -14,7 +14,7 @@ import typing as t
 from xml.etree import ElementTree as ET
 
 from . import _vm_devices, _vm_network, _vm_storage, _vm_system
-from .archipel_protocol import jids, states
+from .archipel_protocol import jids, states, tags
 
 Spec = t.Mapping[str, t.Any]
 
@@ -33,6 +33,7 @@ def argument_spec() -> dict[str, dict[str, t.Any]]:
         "state": {"type": "str", "choices": list(states.DESIRED), "default": "present"},
         "hypervisor": {"type": "str"},
         "autostart": {"type": "bool"},
+        "tags": {"type": "list", "elements": "str"},
         "force": {"type": "bool", "default": False},
         "shutdown_timeout": {"type": "float", "default": 60.0},
         "wait": {"type": "bool", "default": True},
@@ -64,6 +65,7 @@ def problems(spec: Spec) -> list[str]:
     found = [*_identity_problems(spec)]
     for part in _PARTS:
         found += part.problems(spec)
+    found += [f"tags: {problem}" for problem in tags.problems(spec["tags"] or [])]
     return [*found, *_time_problems(spec), *_xml_problems(spec)]
 
 

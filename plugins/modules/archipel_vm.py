@@ -116,6 +116,13 @@ vm:
       description: Number of virtual processors.
       type: int
       sample: 2
+    tags:
+      description: Tags, sorted.
+      type: list
+      elements: str
+      sample:
+        - production
+        - web
 actions:
   description: What was done, or in check mode would be, in the order of doing.
   returned: success

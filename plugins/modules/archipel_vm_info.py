@@ -104,6 +104,13 @@ vms:
       description: Number of virtual processors.
       type: int
       sample: 2
+    tags:
+      description: Tags, sorted.
+      type: list
+      elements: str
+      sample:
+        - production
+        - web
     definition:
       description: The definition in the terms of the options of M(archipel.platform.archipel_vm), without secrets.
       returned: if O(details=true)

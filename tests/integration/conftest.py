@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import shlex
 import socket
 import subprocess
@@ -20,6 +21,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+from people import HYPERVISOR, SCREEN, SECRET, Failed, Machine, Person, manage
 from xmpp_stream import Refused, Stream
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -106,3 +108,62 @@ def machine(platform):
         except Refused:
             return  # the test removed it
         stream.remove_account()
+
+
+@pytest.fixture
+def log_in(platform):
+    """Logs somebody in, by the name of an account of the platform."""
+    with contextlib.ExitStack() as stack:
+
+        def log_in(name: str, password: str | None = None) -> Person:
+            stream = stack.enter_context(platform.stream())
+            stream.login(name, password or platform.password(name), uuid.uuid4().hex)
+            stream.write("<presence/>")
+            return Person(stream, platform.domain)
+
+        yield log_in
+
+
+@pytest.fixture
+def automation(log_in):
+    return log_in("automation")
+
+
+@pytest.fixture
+def hypervisor(platform):
+    """The full JID of the first hypervisor."""
+    host = platform.hypervisors[0]
+    return f"{host}@{platform.domain}/{host}"
+
+
+@pytest.fixture
+def domain(platform):
+    machine = Machine(platform)
+    yield machine
+    machine.remove()
+
+
+@pytest.fixture
+def managed(domain, automation, hypervisor):
+    """A domain that the agent manages."""
+    domain.define(SCREEN.format(f" passwd='{SECRET[:8]}'"))
+    manage(automation, hypervisor, domain)
+    yield domain
+    with contextlib.suppress(Failed):
+        automation.act(hypervisor, HYPERVISOR, "unmanage", f"<item jid='{domain.bare}'/>")
+
+
+@pytest.fixture
+def account(platform, log_in):
+    """Makes an account that nothing is granted to, and logs it in; it goes with the test."""
+    made = []
+
+    def account(name: str) -> Person:
+        password = secrets.token_hex(16)
+        platform.run(platform.xmpp, f"ejabberdctl register {name} {platform.domain} {password}")
+        made.append(name)
+        return log_in(name, password)
+
+    yield account
+    for name in made:
+        platform.run(platform.xmpp, f"ejabberdctl unregister {name} {platform.domain}")

@@ -17,7 +17,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from test_archipel_agent import CONTROL, HYPERVISOR, Failed, Machine, Person
+from people import CONTROL, HYPERVISOR, Failed, Machine, Person
 from xmpp_stream import Refused
 
 SEED = int(os.environ.get("ARCHIPEL_FAULT_SEED", "1"))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from archipel_lab import topology
 from archipel_lab.topology import HOSTS, Lab
 
 LABS = [Lab(scenario, Path(checkout)) for checkout in ("/a", "/b") for scenario in ("default", "molecule")]
@@ -32,7 +33,12 @@ def test_hosts_are_in_the_subnet(lab):
     assert all(ip_address(address) in subnet for address in [lab.gateway, *map(lab.address, HOSTS)])
 
 
-def test_inventory_leaves_localhost_to_ansible():
-    inventory = Lab("default").inventory()
-    assert sorted(inventory["_meta"]["hostvars"]) == ["hv1", "hv2", "xmpp"]
-    assert inventory["hypervisors"] == {"hosts": ["hv1", "hv2"]}
+@pytest.mark.parametrize(("started", "hypervisors"), [([], ["hv1", "hv2"]), (["xmpp"], []), (["xmpp", "hv2"], ["hv2"])])
+def test_inventory_has_the_started_hosts_and_no_localhost(started, hypervisors, tmp_path, monkeypatch):
+    monkeypatch.setattr(topology, "STATE_ROOT", tmp_path)
+    lab = Lab("default")
+    for host in started:
+        lab.directory(host).mkdir(parents=True)
+    inventory = lab.inventory()
+    assert sorted(inventory["_meta"]["hostvars"]) == sorted(started or HOSTS)
+    assert inventory["hypervisors"] == {"hosts": hypervisors}

@@ -34,6 +34,7 @@ class Wanted(t.TypedDict, total=False):
     exact: list[str]  # device classes whose stated list is the whole list: "disk", "interface", ...
     volumes: list[Volume]  # made if missing
     autostart: bool | None  # None: not stated
+    tags: list[str] | None  # None: not stated; else the whole list
     force: bool
     shutdown_timeout: float  # seconds
     wait: bool
@@ -67,6 +68,7 @@ class Facts(t.TypedDict, total=False):
     autostart: bool
     memory: int
     vcpus: int
+    tags: list[str]
     definition: dict[str, t.Any]  # only where details were asked for; in the terms of archipel_vm's options
 
 

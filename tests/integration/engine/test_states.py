@@ -200,5 +200,5 @@ def test_who_is_interrupted_between_two_steps_is_helped_by_the_next_run(hypervis
 class Request:
     sender = "admin@archipel.test"
 
-    def permits(self, permission):
+    def permits(self, permission, entity=None):
         return True

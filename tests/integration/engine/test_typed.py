@@ -13,9 +13,9 @@ import os
 import random
 
 import pytest
+from module_utils import _domain, _spec
 
 from archipel_agent import domain_xml
-from module_utils import _domain, _spec
 
 ROUNDS = int(os.environ.get("ARCHIPEL_RANDOM_ROUNDS", "4"))
 EDITS = 6

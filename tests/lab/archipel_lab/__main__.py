@@ -15,13 +15,14 @@ import sys
 from . import guest, image, machine, network
 from .host import Host
 from .process import LabError, locked, run, say, wait_until
-from .topology import DOMAIN, HOSTS, Lab
+from .topology import DOMAIN, HOSTS, HYPERVISORS, Lab
 
 RELEASES = ("bookworm", "trixie")
 
 
 def up(lab: Lab, args: argparse.Namespace) -> None:
-    """Bring all hosts up; what runs already is left alone."""
+    """Bring all hosts up, or those that are named; what runs already is left alone."""
+    hosts = args.hosts or list(HOSTS)
     machine.need(machine.TOOLS)
     machine.raise_limits()
     for other in Lab.abandoned():
@@ -34,10 +35,11 @@ def up(lab: Lab, args: argparse.Namespace) -> None:
             lab.key.unlink(missing_ok=True)
             run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", lab.bridge, "-f", lab.key])
         lab.shared.mkdir(parents=True, exist_ok=True)
-        guest.install(lab.shared)
+        if HYPERVISORS.intersection(hosts):
+            guest.install(lab.shared)
         network.up(lab)
-        _start(lab, list(HOSTS), base)
-    say(f"scenario {lab.scenario} ({release}) is up: " + ", ".join(f"{host} {lab.address(host)}" for host in HOSTS))
+        _start(lab, hosts, base)
+    say(f"scenario {lab.scenario} ({release}) is up: " + ", ".join(f"{host} {lab.address(host)}" for host in hosts))
 
 
 def _release(lab: Lab, wanted: str | None) -> str:
@@ -106,7 +108,7 @@ def status(lab: Lab, args: argparse.Namespace) -> None:
 
 
 def inventory(lab: Lab, args: argparse.Namespace) -> None:
-    """Ansible's inventory as JSON."""
+    """Ansible's inventory as JSON: the hosts that were brought up, or all if none was."""
     json.dump(lab.inventory(), sys.stdout, indent=2)
     print()
 
@@ -155,6 +157,8 @@ def parser() -> argparse.ArgumentParser:
     for function in (up, down, status, inventory, start, stop, shell, env, console):
         command = commands.add_parser(function.__name__, help=function.__doc__)
         command.set_defaults(function=function)
+        if function is up:
+            command.add_argument("hosts", nargs="*", metavar="HOST", help=f"of {', '.join(HOSTS)}; default: all")
         if function in (start, stop, shell, console):
             command.add_argument("host", choices=HOSTS)
         if function is console:

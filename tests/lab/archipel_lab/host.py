@@ -44,7 +44,7 @@ class Host:
         self.lab = lab
         self.name = name
         self.machine = lab.machine(name)
-        self.directory = lab.state / "hosts" / name
+        self.directory = lab.directory(name)
         self.root = self.directory / "root"
 
     # The process

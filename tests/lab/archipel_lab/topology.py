@@ -64,6 +64,10 @@ class Lab:
     def state(self) -> Path:
         return STATE_ROOT / self.id
 
+    def directory(self, host: str) -> Path:
+        """Where a host has its disk; it is there from the host's first start to its removal."""
+        return self.state / "hosts" / host
+
     @property
     def origin(self) -> Path:
         """The file that names the checkout and the scenario, for a person and for `abandoned`."""
@@ -107,6 +111,10 @@ class Lab:
                 labs.append(cls(scenario, Path(checkout)))
         return labs
 
+    def hosts(self) -> list[str]:
+        """The hosts that were brought up and not removed; all of them where there is none."""
+        return [host for host in HOSTS if self.directory(host).exists()] or list(HOSTS)
+
     def inventory(self) -> dict:
         """Ansible's inventory in the form that a script prints for --list."""
         variables = {
@@ -117,7 +125,7 @@ class Lab:
                 "ansible_ssh_common_args": " ".join(self.ssh_options),
                 "ansible_python_interpreter": "/usr/bin/python3",
             }
-            for host in HOSTS
+            for host in self.hosts()
         }
-        groups = {name: {"hosts": hosts} for name, hosts in GROUPS.items()}
+        groups = {name: {"hosts": [host for host in hosts if host in variables]} for name, hosts in GROUPS.items()}
         return {**groups, "_meta": {"hostvars": variables}}

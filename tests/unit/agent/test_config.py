@@ -68,7 +68,7 @@ def test_admins_grants_and_peers(write):
     assert found.grants == {"ops@example.org": {"info", "create", "host_access"}}
     # A hypervisor is no peer of its own.
     assert found.peers == {"hv2": config.Peer("hv2@example.org", "hv2", "qemu+tls://hv2.example.org/system")}
-    assert found.permissions.peers == {"hv2@example.org"}
+    assert found.peer_jids == {"hv2@example.org"}
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from archipel_agent import dispatch
 from archipel_agent.permissions import Permissions
 from archipel_protocol import errors
 
-PERMISSIONS = Permissions(grants={"ops@example.org": frozenset(["info"])})
+PERMISSIONS = Permissions()
+PERMISSIONS.grant("ops@example.org", "11111111-2222-4333-8444-555555555555@example.org", ["info"])
 OPS = "ops@example.org/phone"
 
 
@@ -127,7 +128,30 @@ def test_a_request_knows_its_sender_and_children(declared):
     assert request.sender == OPS
     assert [item.get("n") for item in request.children("item")] == ["1", None]
     assert request.child("item").get("n") == "1" and request.child("domain") is None
+    assert request.entity == "11111111-2222-4333-8444-555555555555@example.org"
     assert request.permits("info") and not request.permits("host_access")
+    assert not request.permits("info", "hv1@example.org")
+
+
+def test_what_a_sender_may_use():
+    def names(sender):
+        return {one.action for one in dispatch.allowed(Machine(), PERMISSIONS, sender)}
+
+    assert names(OPS) == {"children", "text", "nothing", "broken", "refused"}
+    assert names("stranger@example.org/x") == set()
+
+
+def test_a_chat_word_meets_the_same_check():
+    def perform(action, sender):
+        element = ET.Element("archipel")
+        element.text = "loud"
+        return asyncio.run(dispatch.perform(Machine(), PERMISSIONS, sender, "archipel:test", action, element))
+
+    assert perform("text", OPS) == "LOUD"
+    with pytest.raises(errors.PermissionDenied):
+        perform("forbidden", OPS)
+    with pytest.raises(errors.PermissionDenied):
+        perform("text", "stranger@example.org/x")
 
 
 def test_an_action_is_declared_once():

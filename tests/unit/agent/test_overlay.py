@@ -378,7 +378,8 @@ def test_sound_through_spice_goes_with_spice():
 
 
 def test_a_drive_does_not_take_the_place_of_a_disk_that_goes():
-    before = "<domain><name>a</name><devices><disk device='disk'><target dev='sda' bus='sata'/></disk></devices></domain>"
+    disk = "<disk device='disk'><target dev='sda' bus='sata'/></disk>"
+    before = f"<domain><name>a</name><devices>{disk}</devices></domain>"
     stated = "<domain><devices><disk type='file' device='cdrom'/></devices></domain>"
     result = overlay.overlay(parse(before), parse(stated), "a", exact=["disk"])
     assert [disk.find("target").get("dev") for disk in result.iter("disk")] == ["sdb"]

@@ -158,6 +158,40 @@ def test_autostart(now, wanted, actions):
         assert (made.before, made.after) == ({"autostart": now}, {"autostart": wanted})
 
 
+TAGGED = WEB.replace(
+    "<devices>", "<metadata><a:tags xmlns:a='archipel:tags'><tag>db</tag><tag>web</tag></a:tags></metadata><devices>"
+)
+
+
+@pytest.mark.parametrize(
+    "now, wanted, actions, before, after",
+    [
+        (WEB, None, [], {}, {}),
+        (WEB, (), [], {}, {}),
+        (WEB, ("web",), ["set tags"], {"tags": []}, {"tags": ["web"]}),
+        (TAGGED, None, [], {}, {}),
+        (TAGGED, ("db", "web"), [], {}, {}),
+        (TAGGED, (), ["set tags"], {"tags": ["db", "web"]}, {"tags": []}),
+    ],
+)
+@pytest.mark.parametrize("state", [states.SHUTOFF, states.RUNNING])
+def test_tags_need_no_restart(state, now, wanted, actions, before, after):
+    machine = dataclasses.replace(existing(state), definition=parse(now))
+    made = plan.change(machine, desired(tags=wanted), None, NO_CHANGES)
+    assert (made.actions, made.before, made.after) == (actions, before, after)
+    assert made.restart_required == []
+
+
+def test_a_new_machine_is_tagged_after_it_is_defined():
+    made = plan.change(None, desired("running", tags=("web",)), prediction(), NO_CHANGES)
+    assert steps(made) == ["manage", "define", "set_tags", "start"]
+    assert made.after["tags"] == ["web"]
+    assert (
+        "tags"
+        in plan.removal(dataclasses.replace(existing(), definition=parse(TAGGED)), desired("absent"), True).before
+    )
+
+
 def test_another_name():
     made = plan.change(existing(name="old"), desired("running"), prediction(">1024<", ">2048<"), NO_CHANGES)
     assert made.actions == ["rename to web", "define", "start"]

@@ -27,10 +27,12 @@ def test_what_is_stated():
         "exact": ["disk"],
         "volumes": [VOLUME],
         "autostart": False,
+        "tags": ["web", "db", "web"],
         "shutdown_timeout": 5,
     }
     ((one,), facts) = wanted.machines({"vms": [stated], "facts": True})
     assert (one.exact, one.volumes, one.autostart, one.shutdown_timeout) == (frozenset(["disk"]), (VOLUME,), False, 5.0)
+    assert one.tags == ("db", "web")
     assert facts is True
 
 
@@ -52,6 +54,7 @@ def test_what_is_stated():
         ({"vms": [{**WEB, "wait_timeout": True}]}, r"vms\[0\].wait_timeout must be a number"),
         ({"vms": [{**WEB, "wait_timeout": -1}]}, "between 0 and"),
         ({"vms": [{**WEB, "exact": ["dsk"]}]}, "'dsk', which is no class of devices"),
+        ({"vms": [{**WEB, "tags": ["a;b"]}]}, r"vms\[0\].tags: the tag 'a;b' must not have a ';'"),
         ({"vms": [{**WEB, "exact": [1]}]}, "must be a list of texts"),
         (
             {"vms": [{**WEB, "volumes": [{**VOLUME, "capacity": "1G"}]}]},

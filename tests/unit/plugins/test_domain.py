@@ -210,6 +210,7 @@ def test_what_is_stated(options, xml):
     [
         ({"state": "stopped"}, set()),
         ({"autostart": False}, {"autostart"}),
+        ({"tags": []}, {"tags"}),
         ({"memory": "1GiB"}, {"domain"}),
         ({"disks": []}, {"domain", "exact"}),
         ({"disks": [{"name": "a", "size": "1GiB"}]}, {"domain", "exact", "volumes"}),

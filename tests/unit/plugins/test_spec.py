@@ -61,6 +61,7 @@ def test_sizes_that_make_no_sense(text, reason):
         ({"memory": "2"}, ["memory: '2' has no unit; write 2MiB or 2GiB"]),
         ({"memory": "1000B"}, ["memory: '1000B' is no whole number of KiB"]),
         ({"vcpus": 0}, ["vcpus: must be at least 1"]),
+        ({"tags": ["a;b"]}, ["tags: the tag 'a;b' must not have a ';', which separates tags"]),
         ({"cdrom": ""}, []),
         ({"cdrom": "/srv/a.iso"}, []),
         (

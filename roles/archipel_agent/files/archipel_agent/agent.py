@@ -16,17 +16,27 @@ import weakref
 
 from archipel_protocol import errors, jids
 
-from . import libvirt_facade, migration, notify, xmpp
+from . import chat, gate, grants, libvirt_facade, migration, notify, xmpp
 from .config import Config
+from .contacts import Contacts
 from .hypervisor import HypervisorEntity
 from .normaliser_client import Normaliser
+from .permissions import Permissions
 from .store import Row, Store
 from .virtual_machine import VirtualMachineEntity
 
 log = logging.getLogger(__name__)
 
 # The modules that declare handlers.
-CAPABILITIES = ("hypervisor_control", "vm_control", "vm_definition", "declaration", "migration", "handover")
+CAPABILITIES = (
+    "hypervisor_control",
+    "vm_control",
+    "vm_definition",
+    "declaration",
+    "migration",
+    "handover",
+    "permission_control",
+)
 
 # Logins at the same time, so that a thousand machines don't starve the hypervisor's own session.
 LOGINS = 16
@@ -47,16 +57,25 @@ class Agent:
         self.node = config.node
         self.domain = config.domain
         self.jid = jids.hypervisor_jid(self.node, self.domain)
-        self.permissions = config.permissions
+        self.permissions = Permissions(
+            config.archipel_root_admins,
+            config.grants,
+            config.peer_jids,
+            grants.Store(config.archipel_folder_lib / "permissions.sqlite3"),
+        )
         self.server = xmpp.Server(
             self.domain, config.xmpp_host, config.xmpp_port, xmpp.tls_context(str(config.xmpp_ca_file))
         )
         self.store = Store(config.archipel_folder_lib / "hypervisor.sqlite3")
         self.libvirt = libvirt_facade.Libvirt(config.libvirt_uri, config.libvirt_timeout)
         self.normaliser = Normaliser(str(config.archipel_folder_lib / "normaliser"), self.libvirt)
+        self.contacts = Contacts(self)
+        self.permissions.on_change(self.contacts.on_change)
         self.hypervisor = HypervisorEntity(self)
         self.vms: dict[str, VirtualMachineEntity] = {}
         self.logins = asyncio.Semaphore(LOGINS)
+        self.gate = gate.Gate()
+        self.chat = chat.Chat()
         self.settling: dict[str, asyncio.Task[t.Any]] = {}  # by UUID, migration.py's
         self._tasks: set[asyncio.Task[t.Any]] = set()
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
@@ -78,7 +97,10 @@ class Agent:
 
     async def start(self) -> None:
         """Starts everything; returns when libvirt and the XMPP server were tried, whatever came of it."""
-        for row in self.store.rows():
+        rows = self.store.rows()
+        # An earlier life may have ended between two databases.
+        self.permissions.keep_only({jids.bare(self.jid), *(row.jid for row in rows)})
+        for row in rows:
             self._add(row)
         self.libvirt.on_event(self._on_event)
         self.libvirt.on_connection(self._on_connection)
@@ -98,6 +120,7 @@ class Agent:
         await self.normaliser.stop()
         await self.libvirt.stop()
         self.store.close()
+        self.permissions.close()
 
     def spawn(self, work: t.Coroutine[t.Any, t.Any, t.Any], name: str) -> asyncio.Task[t.Any]:
         """Runs ``work`` beside everything else; it is ended with the agent, and its failure is logged."""
@@ -170,8 +193,9 @@ class Agent:
         await asyncio.wait({entity.release()}, timeout=RELEASE)
 
     def forget(self, entity: VirtualMachineEntity) -> None:
-        """Drops row and entity; the account stays as it is."""
+        """Drops row, grants and entity; the account stays as it is."""
         self.store.remove(entity.bare)
+        self.permissions.forget(entity.bare)
         if self.vms.get(entity.uuid) is entity:
             del self.vms[entity.uuid]
         self.hypervisor.count()

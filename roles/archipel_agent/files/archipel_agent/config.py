@@ -16,12 +16,11 @@ import typing as t
 
 from archipel_protocol import jids
 
-from .permissions import NAMES, Permissions
+from .permissions import NAMES
 
 DEFAULT_PATH = "/etc/archipel/archipel.conf"
 
 _LEVELS = ("debug", "info", "warning", "error")
-_BARE_JID = re.compile(r"[^\s@/\"&'<>:]+@[^\s@/\"&'<>:]+\Z")
 # A driver, optionally a transport, and the host: what libvirt of another host is reached by.
 _REMOTE_URI = re.compile(r"[a-z]+\+[a-z0-9]+://[^/\s@]+/\S*\Z")
 
@@ -68,9 +67,9 @@ class Config:
         return jids.domain(self.hypervisor_xmpp_jid)
 
     @property
-    def permissions(self) -> Permissions:
-        """Who may do what."""
-        return Permissions(self.archipel_root_admins, self.grants, frozenset(peer.jid for peer in self.peers.values()))
+    def peer_jids(self) -> frozenset[str]:
+        """The bare JIDs of the peers."""
+        return frozenset(peer.jid for peer in self.peers.values())
 
     def read_password(self) -> str:
         """The password of the hypervisor's account; raises ConfigError."""
@@ -131,7 +130,7 @@ def _level(value: str) -> str:
 
 
 def _bare_jid(value: str) -> str:
-    if not _BARE_JID.match(value) or value != value.lower():
+    if not jids.is_account(value):
         raise ValueError("a bare JID in lower case, like admin@example.org")
     return value
 

@@ -64,6 +64,7 @@ def facts(agent: t.Any, machine: Machine) -> Facts:
         autostart=machine.autostart,
         memory=machine.memory,
         vcpus=machine.vcpus,
+        tags=list(machine.tags),
     )
     if machine.xml:
         known["definition"] = describe.definition(domain_xml.parse_domain(machine.xml))

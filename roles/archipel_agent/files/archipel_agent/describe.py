@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import typing as t
 
-from . import describe_devices, domain_xml
+from . import describe_devices, domain_xml, metadata
 from .domain_xml import SECRET_CHANGED, Element, attribute_of, text_of
 
 Terms = t.Dict[str, t.Any]
@@ -32,6 +32,7 @@ _COVERED = (
     ("cpu", r"cpu(/@(mode|match)|/model(/.*)?|/topology(/.*)?)?"),
     ("numa", r"cpu/numa(/cell.*)?"),
     ("clock", r"clock/@(offset|timezone)"),
+    ("tags", r"metadata/tags(/.*)?"),
     ("disks", _DEVICE % "disk" + r"(/@type|/source(/.*)?|/driver/@(type|cache|io|discard)|/target/@bus|/serial)?"),
     ("disks", _DEVICE % "disk" + r"/iotune(/.*)?"),
     ("cdrom", _DEVICE % "disk" + r"(/@type|/source(/.*)?)?"),
@@ -85,6 +86,7 @@ def _machine(domain: Element) -> Terms:
         "cpu": _processor(domain),
         "numa": [_cell(cell) for cell in domain.findall("cpu/numa/cell")],
         "clock": _clock(domain),
+        "tags": metadata.tags_of(domain),
     }
     for term, path in _TEXTS:
         terms[term] = text_of(domain, path)

@@ -35,6 +35,7 @@ class Request:
     """One <archipel/> of one sender; ``sender`` is the full JID that the server stamped."""
 
     sender: str
+    entity: str  # bare JID of who is asked
     namespace: str
     action: str
     element: ET.Element
@@ -58,9 +59,12 @@ class Request:
         """All children called ``name``, whatever their namespace."""
         return [child for child in self.element if payloads.split_tag(child.tag)[1] == name]
 
-    def permits(self, permission: str) -> bool:
-        """Whether the sender has a permission that depends on the request's content, like host_access."""
-        return self.permissions.permits(self.sender, permission)
+    def permits(self, permission: str, entity: str | None = None) -> bool:
+        """Whether the sender has a permission that depends on the request's content, like host_access.
+
+        ``entity`` is a bare JID, None: who is asked.
+        """
+        return self.permissions.permits(self.sender, permission, self.entity if entity is None else entity)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,25 +110,46 @@ def handlers(on: str | None = None) -> list[Handler]:
     return [one for one in _HANDLERS.values() if on in (None, one.on)]
 
 
-async def answer(entity: t.Any, permissions: Permissions, sender: str, query: ET.Element) -> ET.Element:
-    """The reply's <query/>; raises ArchipelError or UnknownAction.
+def allowed(entity: t.Any, permissions: Permissions, sender: str) -> list[Handler]:
+    """The handlers of an entity that ``sender`` may use."""
+    bare = jids.bare(entity.jid)
+    return [one for one in handlers(entity.kind) if permissions.permits(sender, one.permission, bare)]
 
-    ``entity.kind`` is "hypervisor" or "vm"; ``query`` is the child of the <iq/> as it came.
-    """
+
+async def answer(entity: t.Any, permissions: Permissions, sender: str, query: ET.Element) -> ET.Element:
+    """The reply's <query/> to a request that came as an <iq/>, whose child is ``query``; raises as perform() does."""
     namespace, action, element = payloads.parse_request(query)
+    content = await perform(entity, permissions, sender, namespace, action, element)
+    if content is None or isinstance(content, str):
+        return payloads.reply(namespace, text=content)
+    return payloads.reply(namespace, content)
+
+
+def permitted(entity: t.Any, permissions: Permissions, sender: str, namespace: str, action: str) -> Handler:
+    """The handler of an action that ``sender`` may have done; raises PermissionDenied or UnknownAction."""
     found = _HANDLERS.get((entity.kind, namespace, action))
     if found is None:
         raise UnknownAction
-    if not permissions.permits(sender, found.permission):
+    bare = jids.bare(entity.jid)
+    if not permissions.permits(sender, found.permission, bare):
         log.info("%s was denied %s %s on %s", sender, namespace, action, entity.jid)
-        raise errors.PermissionDenied(
-            f"{jids.bare(sender)} lacks the permission '{found.permission}' on {jids.bare(entity.jid)}"
-        )
+        raise errors.PermissionDenied(f"{jids.bare(sender)} lacks the permission '{found.permission}' on {bare}")
+    return found
+
+
+async def perform(
+    entity: t.Any, permissions: Permissions, sender: str, namespace: str, action: str, element: ET.Element
+) -> Reply:
+    """Does an action if ``sender`` may have it done: for every <iq/>, chat word and ad-hoc command alike.
+
+    ``entity.kind`` is "hypervisor" or "vm"; ``element`` is the <archipel/>. Raises ArchipelError or UnknownAction.
+    """
+    found = permitted(entity, permissions, sender, namespace, action)
+    bare = jids.bare(entity.jid)
     level = logging.DEBUG if found.reads else logging.INFO
     log.log(level, "%s asks %s for %s %s", sender, entity.jid, namespace, action)
-    request = Request(sender, namespace, action, element, permissions)
     try:
-        content = await found.function(entity, request)
+        return await found.function(entity, Request(sender, bare, namespace, action, element, permissions))
     except errors.ArchipelError as fault:
         log.info("%s %s of %s failed: %s", namespace, action, sender, fault.message)
         raise
@@ -133,6 +158,3 @@ async def answer(entity: t.Any, permissions: Permissions, sender: str, query: ET
         # The text of an unforeseen exception may hold anything, so it stays in the log.
         message = f"{action} failed inside the agent ({type(exc).__name__}); its log has more"
         raise errors.ArchipelError(message, found.code) from exc
-    if content is None or isinstance(content, str):
-        return payloads.reply(namespace, text=content)
-    return payloads.reply(namespace, content)

@@ -8,14 +8,16 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from archipel_protocol import states
+from archipel_protocol import namespaces as ns, states
 from archipel_protocol.errors import CODE_DECLARATION, ArchipelError
 
-from . import domain_xml
+from . import domain_xml, metadata
 from .libvirt_facade import libvirt
 
 _DUMP = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
 _GONE = (libvirt.VIR_ERR_NO_DOMAIN,)
+# No such element, or a driver that keeps none.
+_NO_METADATA = (libvirt.VIR_ERR_NO_DOMAIN_METADATA, libvirt.VIR_ERR_NO_SUPPORT)
 # libvirt's own folder for the variables of firmware: what is there was made by libvirt for one machine.
 _NVRAM = "/var/lib/libvirt/qemu/nvram/"
 
@@ -35,6 +37,7 @@ class Machine:
     autostart: bool
     memory: int
     vcpus: int
+    tags: tuple[str, ...] = ()
     xml: str = ""
 
     @property
@@ -77,6 +80,7 @@ def _machine(domain: libvirt.virDomain, with_xml: bool) -> Machine:
         autostart=bool(persistent and domain.autostart()),
         memory=memory,
         vcpus=vcpus,
+        tags=_tags(domain, persistent),
         xml=domain.XMLDesc(_DUMP) if with_xml else "",
     )
 
@@ -132,6 +136,33 @@ def rename(connection: libvirt.virConnect, uuid: str, name: str) -> str:
 def set_autostart(connection: libvirt.virConnect, uuid: str, enabled: bool) -> None:
     """Have the domain started with its host, or not."""
     connection.lookupByUUIDString(uuid).setAutostart(int(enabled))
+
+
+def set_tags(connection: libvirt.virConnect, uuid: str, tags: t.Sequence[str]) -> None:
+    """Give the domain these tags and no others: the definition, and what runs."""
+    domain = connection.lookupByUUIDString(uuid)
+    flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG if domain.isPersistent() else 0
+    if domain.isActive():
+        flags |= libvirt.VIR_DOMAIN_AFFECT_LIVE
+    text = metadata.written(tags) if tags else None
+    try:
+        domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, text, metadata.PREFIX, ns.TAGS, flags)
+    except libvirt.libvirtError as fault:
+        # There is none to be removed.
+        if tags or fault.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN_METADATA:
+            raise
+
+
+def _tags(domain: libvirt.virDomain, persistent: bool) -> tuple[str, ...]:
+    """The tags of the definition; where there is none, of what runs."""
+    flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG if persistent else libvirt.VIR_DOMAIN_AFFECT_LIVE
+    try:
+        text = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, ns.TAGS, flags)
+    except libvirt.libvirtError as fault:
+        if fault.get_error_code() not in _NO_METADATA:
+            raise
+        return ()
+    return tuple(metadata.read(domain_xml.parse(text, "the metadata")))
 
 
 def change_media(connection: libvirt.virConnect, uuid: str, target: str, source: str) -> None:

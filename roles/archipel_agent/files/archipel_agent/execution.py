@@ -94,6 +94,9 @@ class Execution:
     async def _set_autostart(self, step: Step) -> None:
         await self._call(domains.set_autostart, self._desired.uuid, step.argument)
 
+    async def _set_tags(self, step: Step) -> None:
+        await self._call(domains.set_tags, self._desired.uuid, step.argument)
+
     async def _start(self, step: Step) -> None:
         await self._call(domains.start, self._desired.uuid, step.do is Do.START_PAUSED)
 
@@ -170,6 +173,7 @@ _STEPS: dict[Do, t.Callable[[Execution, Step], t.Awaitable[t.Union[str, None]]]]
     Do.RENAME: Execution._rename,
     Do.DEFINE: Execution._define,
     Do.SET_AUTOSTART: Execution._set_autostart,
+    Do.SET_TAGS: Execution._set_tags,
     Do.AWAIT_STOP: Execution._await_stop,
     Do.SHUT_DOWN: Execution._shut_down,
     Do.POWER_OFF: Execution._power_off,

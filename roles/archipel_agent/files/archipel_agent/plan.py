@@ -14,7 +14,7 @@ from archipel_protocol import states
 from archipel_protocol.declaration import Volume
 from archipel_protocol.errors import CODE_DECLARATION, ArchipelError
 
-from . import describe, domain_xml
+from . import describe, domain_xml, metadata
 from .domain_xml import Element, attribute_of
 from .prediction import Prediction
 from .storage import Changes
@@ -33,6 +33,7 @@ class Do(enum.Enum):
     RENAME = enum.auto()
     DEFINE = enum.auto()
     SET_AUTOSTART = enum.auto()
+    SET_TAGS = enum.auto()
     AWAIT_STOP = enum.auto()
     SHUT_DOWN = enum.auto()
     POWER_OFF = enum.auto()
@@ -169,6 +170,7 @@ def change(existing: Existing | None, desired: Desired, prediction: Prediction |
         _define(plan, existing, _named(prediction, desired.name), stays_active=_stays_active(state, desired.state))
     _show_growth(plan, storage)
     _autostart(plan, existing, desired)
+    _tags(plan, existing, desired)
     plan.steps += power
     _states(plan, existing, desired, state)
     return plan
@@ -270,6 +272,16 @@ def _autostart(plan: Plan, existing: Existing | None, desired: Desired) -> None:
     if existing is not None:
         plan.before["autostart"] = now
     plan.after["autostart"] = desired.autostart
+
+
+def _tags(plan: Plan, existing: Existing | None, desired: Desired) -> None:
+    now = [] if existing is None else metadata.tags_of(existing.definition)
+    if desired.tags is None or list(desired.tags) == now:
+        return
+    plan.steps.append(Step(Do.SET_TAGS, "set tags", desired.tags))
+    if existing is not None:
+        plan.before["tags"] = now
+    plan.after["tags"] = list(desired.tags)
 
 
 def _states(plan: Plan, existing: Existing | None, desired: Desired, state: int) -> None:

@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 
 from archipel_protocol import errors, namespaces as ns, payloads, states
 
-from . import domain_xml, domains, host_access, permissions, volumes
+from . import domain_xml, domains, host_access, metadata, permissions, volumes
 from .dispatch import Reply, Request, handler
 from .libvirt_facade import libvirt
 
@@ -96,7 +96,9 @@ def _define(connection: libvirt.virConnect, uuid: str, xml: str) -> None:
             raise
     else:
         flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
-        _keep_passwords(domain_xml.parse_domain(existing.XMLDesc(flags)), wanted)
+        before = domain_xml.parse_domain(existing.XMLDesc(flags))
+        _keep_passwords(before, wanted)
+        metadata.keep_tags(before, wanted)
     connection.defineXML(domain_xml.serialise(wanted))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from archipel_protocol import jids, states
+from archipel_protocol import jids, states, tags
 from archipel_protocol.declaration import Volume
 from archipel_protocol.errors import MalformedRequest
 
@@ -36,6 +36,7 @@ class Desired:
     exact: frozenset[str] = frozenset()
     volumes: tuple[Volume, ...] = ()
     autostart: bool | None = None
+    tags: tuple[str, ...] | None = None
     force: bool = False
     shutdown_timeout: float = 60.0
     wait: bool = True
@@ -104,6 +105,7 @@ def _desired(one: t.Any, path: str) -> Desired:
         exact=frozenset(exact),
         volumes=tuple(_volume(volume, f"{path}.volumes[{index}]") for index, volume in enumerate(volumes)),
         autostart=_of_type(one, "autostart", bool, path, None),
+        tags=_tags(one, path),
         force=_of_type(one, "force", bool, path, False),
         shutdown_timeout=_seconds(one, "shutdown_timeout", path, Desired.shutdown_timeout),
         wait=_of_type(one, "wait", bool, path, True),
@@ -117,6 +119,14 @@ def _name(one: dict[str, t.Any], path: str) -> str:
     if not name or name != name.strip() or "/" in name or not name.isprintable():
         raise MalformedRequest(f"{path}.name is '{name}', which cannot name a virtual machine")
     return name
+
+
+def _tags(one: dict[str, t.Any], path: str) -> tuple[str, ...] | None:
+    stated = _strings(one, "tags", path)
+    problems = tags.problems(stated or [])
+    if problems:
+        raise MalformedRequest(f"{path}.tags: {problems[0]}")
+    return None if stated is None else tuple(sorted(set(stated)))
 
 
 def _volume(one: t.Any, path: str) -> Volume:

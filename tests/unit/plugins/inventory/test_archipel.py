@@ -49,6 +49,12 @@ def test_a_machine_has_its_groups_and_variables():
     }
 
 
+def test_a_machine_is_in_the_groups_of_its_tags():
+    (host,) = hosts({"hypervisors": HYPERVISORS, "vms": [{**vm("web"), "tags": ["a b", "db"]}]}, ["vms"], False)
+    assert host.groups[3:] == ["archipel_tag_a b", "archipel_tag_db"]
+    assert host.variables["archipel_vm_tags"] == ["a b", "db"]
+
+
 def test_a_hypervisor_is_a_host_online_or_not():
     offline, online = hosts({"hypervisors": HYPERVISORS, "vms": [vm("web")]}, ["hypervisors"], False)
     assert (online.name, offline.name) == ("hv1", "hv-2")

@@ -1,0 +1,59 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What of a virtual machine lives in its domain's <metadata>: its tags. Pure; no libvirt.
+
+https://libvirt.org/formatdomain.html#general-metadata: an application owns one element below <metadata>, by its
+namespace. Ours is ``<archipel:tags xmlns:archipel="archipel:tags"><tag>web</tag></archipel:tags>``. It moves with the
+definition.
+"""
+
+from __future__ import annotations
+
+import copy
+import typing as t
+
+from lxml import etree
+
+from archipel_protocol import namespaces as ns, tags as words
+
+from . import domain_xml
+from .domain_xml import Element
+
+PREFIX = "archipel"
+_ELEMENT = f"{{{ns.TAGS}}}tags"
+
+
+def tags_of(domain: Element) -> list[str]:
+    """The tags in a definition, sorted."""
+    element = _element(domain)
+    return [] if element is None else read(element)
+
+
+def read(element: Element) -> list[str]:
+    """The tags in our element. Anybody who may define a domain can write there: what is no tag is none."""
+    texts = [(child.text or "").strip() for child in element if etree.QName(child).localname == "tag"]
+    return sorted({text for text in texts if words.problem(text) is None})
+
+
+def written(tags: t.Iterable[str]) -> str:
+    """Our element as virDomainSetMetadata takes it, which adds the namespace."""
+    element = etree.Element("tags")
+    for tag in tags:
+        etree.SubElement(element, "tag").text = tag
+    return domain_xml.serialise(element)
+
+
+def keep_tags(existing: Element | None, wanted: Element) -> None:
+    """Have a definition that states no tags keep those that there are, in place."""
+    kept = None if existing is None else _element(existing)
+    if kept is None or _element(wanted) is not None:
+        return
+    place = wanted.find("metadata")
+    if place is None:
+        place = etree.SubElement(wanted, "metadata")
+    place.append(copy.deepcopy(kept))
+
+
+def _element(domain: Element) -> Element | None:
+    return domain.find(f"metadata/{_ELEMENT}")
