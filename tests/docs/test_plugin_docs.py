@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,8 +32,35 @@ def test_plugins_are_documented(kind, folder):
     assert [name for name, parts in documents.items() if not (parts.get("doc") and parts.get("examples"))] == []
 
 
+ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
+
+
+def variables(role: str) -> set[str]:
+    """The variables that a user may set: those that the role has a default for, and those that it only reads."""
+    folder = ROOT / "roles" / role
+    texts = {path: path.read_text() for path in folder.rglob("*") if path.suffix in (".yml", ".j2")}
+    used, defined = set(), set()
+    for path, text in texts.items():
+        if path.parent.name in ("tasks", "handlers", "templates", "vars"):
+            # Of a template only what Jinja evaluates: ejabberd has modules that are called like variables.
+            read = " ".join(re.findall(r"{[{%].*?[}%]}", text, re.DOTALL)) if path.suffix == ".j2" else text
+            used.update(re.findall(rf"(?<![\w.'-]){role}_\w+", read))
+            defined.update(re.findall(rf"^[\s-]*({role}_\w+):", text, re.MULTILINE))
+            defined.update(re.findall(rf"(?:register:|loop_var:|{{%-? set) ({role}_\w+)", text))
+    return used - defined | set(yaml.safe_load(texts[folder / "defaults" / "main.yml"]) or {})
+
+
 def test_roles_are_documented():
-    names = sorted(f"archipel.platform.{path.name}" for path in (ROOT / "roles").iterdir() if path.is_dir())
+    names = [f"archipel.platform.{role}" for role in ROLES]
     documents = shown("role", names)
     assert sorted(documents) == names
-    assert [name for name, role in documents.items() if "main" not in role["entry_points"]] == []
+    for role, name in zip(ROLES, names):
+        options = documents[name]["entry_points"]["main"]["options"]
+        assert variables(role) - set(options) == set(), role
+        assert [option for option, parts in options.items() if not parts.get("description")] == [], role
+
+
+def test_variables_are_found():
+    """What the test above compares with: defaults, a required variable and an optional one without a default."""
+    assert {"archipel_agent_port", "archipel_agent_domain", "archipel_agent_password"} <= variables("archipel_agent")
+    assert "archipel_agent_slurped_ca" not in variables("archipel_agent")
