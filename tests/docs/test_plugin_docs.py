@@ -41,7 +41,7 @@ def variables(role: str) -> set[str]:
     texts = {path: path.read_text() for path in folder.rglob("*") if path.suffix in (".yml", ".j2")}
     used, defined = set(), set()
     for path, text in texts.items():
-        if path.parent.name in ("tasks", "handlers", "templates", "vars"):
+        if path.relative_to(folder).parts[0] in ("tasks", "handlers", "templates", "vars"):
             # Of a template only what Jinja evaluates: ejabberd has modules that are called like variables.
             read = " ".join(re.findall(r"{[{%].*?[}%]}", text, re.DOTALL)) if path.suffix == ".j2" else text
             used.update(re.findall(rf"(?<![\w.'-]){role}_\w+", read))

@@ -15,6 +15,7 @@ import typing as t
 from .errors import MalformedRequest
 
 INVENTORY = "inventory"
+HYPERVISOR = "hypervisor"
 PLAN = "plan"
 APPLY = "apply"
 MIGRATE = "migrate"

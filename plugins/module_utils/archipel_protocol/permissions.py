@@ -19,7 +19,7 @@ HYPERVISOR = {
     "rostervm": "list the virtual machines of the hypervisor",
     "manage": "bring a domain of libvirt under management",
     "unmanage": "release a virtual machine from management; its domain stays",
-    "declaration_inventory": "read names, states and definitions of all virtual machines",
+    "declaration_inventory": "read what the hypervisor has, and names, states and definitions of all virtual machines",
     "declaration_plan": "ask what a declaration would change",
     "declaration_apply": "make a declaration true",
     "declaration_migrate": "move a virtual machine to another hypervisor",

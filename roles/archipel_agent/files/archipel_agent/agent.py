@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 # The modules that declare handlers.
 CAPABILITIES = (
     "hypervisor_control",
+    "hypervisor_info",
     "vm_control",
     "vm_definition",
     "declaration",
