@@ -83,11 +83,12 @@ hypervisors:
         assigned: 12
         idle: 0.83
     memory:
-      description: The host's memory in KiB, C(total) and C(free).
+      description: The host's memory in KiB, C(total), C(free), and C(cached), much of which is free if need be.
       type: dict
       sample:
         total: 32768000
         free: 8123456
+        cached: 2204160
     guests:
       description: What virtual machines may be, one element for each kind and architecture.
       type: list

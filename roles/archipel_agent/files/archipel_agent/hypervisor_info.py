@@ -67,7 +67,7 @@ def describe(connection: libvirt.virConnect) -> dict[str, t.Any]:
             "hypervisor": _version(connection.getVersion()),
         },
         "cpu": _cpu(connection, capabilities),
-        "memory": {"total": connection.getInfo()[1] * 1024, "free": connection.getFreeMemory() // 1024},
+        "memory": _memory(connection),
         "guests": _guests(capabilities),
         "pools": sorted((pool for pool, dummy in pools), key=lambda pool: pool["name"]),
         "isos": sorted((iso for dummy, isos in pools for iso in isos), key=lambda iso: iso["path"]),
@@ -98,6 +98,18 @@ def _cpu(connection: libvirt.virConnect, capabilities: domain_xml.Element) -> di
         "threads": threads,
         "assigned": assigned,
     }
+
+
+def _memory(connection: libvirt.virConnect) -> dict[str, int]:
+    """KiB, of all NUMA nodes. virNodeGetInfo leaves out those without processors."""
+    try:
+        stats = connection.getMemoryStats(libvirt.VIR_NODE_MEMORY_STATS_ALL_CELLS)
+    except libvirt.libvirtError as fault:
+        if fault.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
+            raise
+        stats = {"total": connection.getInfo()[1] * 1024, "free": connection.getFreeMemory() // 1024}
+    cached = stats.get("buffers", 0) + stats.get("cached", 0)
+    return {"total": stats["total"], "free": stats["free"], "cached": cached}
 
 
 def _guests(capabilities: domain_xml.Element) -> list[dict[str, t.Any]]:
