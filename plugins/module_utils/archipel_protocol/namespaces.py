@@ -12,6 +12,8 @@ VM_DEFINITION = "archipel:vm:definition"
 PERMISSIONS = "archipel:permissions"
 TAGS = "archipel:tags"  # also that of a domain's <metadata> (agent's tags.py)
 
+PUSH = "archipel:push:"  # what follows names the kind
+
 # Added by this collection.
 DECLARATION = "archipel:declaration"
 HANDOVER = "archipel:handover"

@@ -20,7 +20,9 @@ from . import grants, libvirt_facade, migration, notify, xmpp
 from .config import Config
 from .hypervisor import HypervisorEntity
 from .normaliser_client import Normaliser
+from .outbox import Outbox
 from .permissions import Permissions
+from .pushes import Pushes
 from .store import Row, Store
 from .virtual_machine import VirtualMachineEntity
 
@@ -58,6 +60,7 @@ class Agent:
             self.domain, config.xmpp_host, config.xmpp_port, xmpp.tls_context(str(config.xmpp_ca_file))
         )
         self.store = Store(config.archipel_folder_lib / "hypervisor.sqlite3")
+        self.pushes = Pushes(self, Outbox(config.archipel_folder_lib / "pushes.sqlite3"))
         self.libvirt = libvirt_facade.Libvirt(config.libvirt_uri, config.libvirt_timeout)
         self.normaliser = Normaliser(str(config.archipel_folder_lib / "normaliser"), self.libvirt)
         self.hypervisor = HypervisorEntity(self)
@@ -108,6 +111,7 @@ class Agent:
         await self.libvirt.stop()
         self.store.close()
         self.permissions.close()
+        self.pushes.close()
 
     def spawn(self, work: t.Coroutine[t.Any, t.Any, t.Any], name: str) -> asyncio.Task[t.Any]:
         """Runs ``work`` beside everything else; it is ended with the agent, and its failure is logged."""
@@ -149,8 +153,13 @@ class Agent:
             peer = jids.node(row.handover_to)
             raise errors.ArchipelError(f"{row.name} is migrating to {peer}", errors.CODE_MIGRATING)
 
-    async def manage(self, uuid: str, name: str) -> None:
-        """Brings a domain under management; its account and login follow in the background. Again: no change."""
+    async def manage(self, uuid: str, name: str, change: str = "alloc") -> None:
+        """Brings a domain under management; its account and login follow in the background. Again: no change.
+
+        ``change`` is the hypervisor's push.
+        """
+        if not self.is_managed(uuid):
+            self.pushes.membership(change, uuid)
         entity = self.vms.get(uuid)
         jid = jids.vm_jid(uuid, self.domain)
         if entity is None:
@@ -161,9 +170,14 @@ class Agent:
         self.spawn(entity.refresh(), f"look at {uuid}")
         self.hypervisor.count()
 
-    async def take_over(self, uuid: str, name: str, password: str) -> VirtualMachineEntity:
-        """Manages a machine whose account exists: it gets a new password as soon as it is logged in."""
+    async def take_over(self, uuid: str, name: str, password: str, pushes: t.Any) -> VirtualMachineEntity:
+        """Manages a machine whose account exists: it gets a new password as soon as it is logged in.
+
+        ``pushes`` is what Pushes.part() returned on the host that it comes from.
+        """
         jid = jids.vm_jid(uuid, self.domain)
+        self.pushes.arrive(jid, pushes)
+        self.pushes.membership("migrate", uuid)
         row = self.store.add(jid, name, password, registered=True)
         self.store.change(jid, next_password=secrets.token_urlsafe(32))
         entity = self._add(row)
@@ -171,11 +185,16 @@ class Agent:
         self.hypervisor.count()
         return entity
 
-    async def release(self, uuid: str) -> None:
-        """Ends management: account and row go, now or as soon as the server answers. The domain stays as it is."""
+    async def release(self, uuid: str, change: str = "free") -> None:
+        """Ends management: account and row go, now or as soon as the server answers. The domain stays as it is.
+
+        ``change`` is the hypervisor's push.
+        """
         entity = self.vms.get(uuid)
         if entity is None:
             return
+        if not entity.releasing:
+            self.pushes.membership(change, uuid)
         self.store.change(entity.bare, releasing=True)
         await asyncio.wait({entity.release()}, timeout=RELEASE)
 
@@ -183,6 +202,7 @@ class Agent:
         """Drops row, grants and entity; the account stays as it is."""
         self.store.remove(entity.bare)
         self.permissions.forget(entity.bare)
+        self.pushes.forget(entity.bare)
         if self.vms.get(entity.uuid) is entity:
             del self.vms[entity.uuid]
         self.hypervisor.count()

@@ -110,6 +110,7 @@ class Entity:
             log.info("%s is online", jids.bare(self.jid))
             session.presence(*self._shown)
             self.online.set()
+            self.agent.pushes.on_login(self)
             since = loop.time()
             reason = await session.ended()
             self._drop_session(reason)
