@@ -63,13 +63,25 @@ class Person:
 
     def shows(self, jid: str, status: str, seconds: float = PATIENCE) -> str:
         """Waits for the presence of an entity to have ``status``; its <show/>."""
+        told = f"{jid} does not show {status!r}"
+        found = self._presence(
+            lambda one: (one.get("from"), one.findtext(CLIENT + "status")) == (jid, status), told, seconds
+        )
+        return found.findtext(CLIENT + "show", "")
+
+    def hears(self, jid: str, kind: str, seconds: float = PATIENCE) -> ET.Element:
+        """Waits for a presence of this type from an entity."""
+        told = f"{jid} sends no {kind!r}"
+        return self._presence(lambda one: (one.get("from"), one.get("type")) == (jid, kind), told, seconds)
+
+    def _presence(self, wanted, told: str, seconds: float) -> ET.Element:
         deadline = time.monotonic() + seconds
         while True:
             while self.presences:
                 presence = self.presences.pop(0)
-                if presence.get("from") == jid and presence.findtext(CLIENT + "status") == status:
-                    return presence.findtext(CLIENT + "show", "")
-            assert time.monotonic() < deadline, f"{jid} does not show {status!r}"
+                if wanted(presence):
+                    return presence
+            assert time.monotonic() < deadline, told
             stanza = self.stream.read()
             if stanza.tag == CLIENT + "presence":
                 self.presences.append(stanza)

@@ -33,9 +33,7 @@ def test_hosts_are_in_the_subnet(lab):
     assert all(ip_address(address) in subnet for address in [lab.gateway, *map(lab.address, HOSTS)])
 
 
-@pytest.mark.parametrize(
-    ("started", "hypervisors"), [([], ["hv1", "hv2"]), (["xmpp"], []), (["xmpp", "hv2"], ["hv2"])]
-)
+@pytest.mark.parametrize(("started", "hypervisors"), [([], ["hv1", "hv2"]), (["xmpp"], []), (["xmpp", "hv2"], ["hv2"])])
 def test_inventory_has_the_started_hosts_and_no_localhost(started, hypervisors, tmp_path, monkeypatch):
     monkeypatch.setattr(topology, "STATE_ROOT", tmp_path)
     lab = Lab("default")

@@ -15,6 +15,7 @@ import uuid as uuidlib
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 # The localpart rules of RFC 7622 are wider; a hypervisor's node is also a host name (RFC 1123).
 _NODE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\Z")
+_ACCOUNT = re.compile(r"[^\s@/\"&'<>:]+@[^\s@/\"&'<>:]+\Z")
 # Names of virtual machines derive their UUID below this one, so that the same declaration is the same machine.
 _VM_NAMES = uuidlib.UUID("1ad53f2f-5b06-5d4e-9d1c-4d4f4b0a6f39")
 
@@ -48,6 +49,11 @@ def is_uuid(text: str) -> bool:
 def is_hypervisor_node(text: str) -> bool:
     """Whether ``text`` may name a hypervisor: a host name that no UUID can be mistaken for."""
     return _NODE.match(text) is not None and not is_uuid(text)
+
+
+def is_account(text: str) -> bool:
+    """Whether ``text`` is the bare JID of an account, in lower case."""
+    return _ACCOUNT.match(text) is not None and text == text.lower()
 
 
 def hypervisor_jid(hypervisor: str, xmpp_domain: str) -> str:

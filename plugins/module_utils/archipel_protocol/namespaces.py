@@ -10,6 +10,7 @@ HYPERVISOR_CONTROL = "archipel:hypervisor:control"
 VM_CONTROL = "archipel:vm:control"
 VM_DEFINITION = "archipel:vm:definition"
 PERMISSIONS = "archipel:permissions"
+SUBSCRIPTION = "archipel:subscription"
 TAGS = "archipel:tags"  # also that of a domain's <metadata> (agent's tags.py)
 
 PUSH = "archipel:push:"  # what follows names the kind
@@ -17,6 +18,7 @@ PUSH = "archipel:push:"  # what follows names the kind
 # Added by this collection.
 DECLARATION = "archipel:declaration"
 HANDOVER = "archipel:handover"
+GRANTS = "archipel:grants"
 
 # Error conditions carried inside <error/>.
 ERROR_GENERIC = "archipel:error:generic"
@@ -32,4 +34,8 @@ PUBSUB_OWNER = "http://jabber.org/protocol/pubsub#owner"
 PUBSUB_EVENT = "http://jabber.org/protocol/pubsub#event"
 PING = "urn:xmpp:ping"  # XEP-0199
 DISCO_INFO = "http://jabber.org/protocol/disco#info"  # XEP-0030
+NICK = "http://jabber.org/protocol/nick"  # XEP-0172
+DISCO_ITEMS = "http://jabber.org/protocol/disco#items"
+VERSION = "jabber:iq:version"  # XEP-0092
+COMMANDS = "http://jabber.org/protocol/commands"  # XEP-0050
 DATA_FORMS = "jabber:x:data"  # XEP-0004

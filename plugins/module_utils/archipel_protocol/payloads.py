@@ -16,6 +16,12 @@ from xml.etree import ElementTree as ET
 from . import namespaces as ns
 from .errors import ArchipelError, LibvirtError, MalformedRequest, PermissionDenied
 
+# Largest stanza, in bytes: what the role ejabberd sets, less what goes around a payload. The server ends the session of
+# who sends a larger one.
+MAX_STANZA = 4 * 1024 * 1024 - 4096
+# Deepest nesting of elements; a domain's definition has a dozen.
+MAX_DEPTH = 64
+
 _BY_NAMESPACE: dict[str, type[ArchipelError]] = {
     ns.ERROR_GENERIC: ArchipelError,
     ns.ERROR_PERMISSION: PermissionDenied,
@@ -29,6 +35,32 @@ def split_tag(tag: str) -> tuple[str, str]:
         namespace, _dummy, name = tag[1:].partition("}")
         return namespace, name
     return "", tag
+
+
+def wire_size(root: ET.Element) -> int:
+    """The bytes that an element takes at most when it is sent; raises MalformedRequest where it is nested too deep.
+
+    Deep trees exhaust the stack of whoever walks them recursively.
+    """
+    size, depth, level = 0, 0, [root]
+    while level:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise MalformedRequest(f"the elements are nested deeper than {MAX_DEPTH}")
+        following: list[ET.Element] = []
+        for element in level:
+            size += 2 * len(element.tag) + 16 + _escaped(element.text) + _escaped(element.tail)
+            size += sum(len(name) + 4 + _escaped(value) for name, value in element.items())
+            following.extend(element)
+        level = following
+    return size
+
+
+def _escaped(text: str | None) -> int:
+    """Bytes of ``text`` in UTF-8, its quotes and brackets written as entities."""
+    if not text:
+        return 0
+    return len(text.encode("utf-8", "replace")) + 5 * sum(map(text.count, "&<>\"'"))
 
 
 def request(

@@ -43,6 +43,15 @@ COMMON = {
     HOST_ACCESS: "definitions that reach into the host",
     PRESENCE: "see the presence",
     PERMISSION_GETOWN: "read one's own permissions; comes with any other",
+    "permission_list": "list the permissions that there are",
+    "permission_get": "read who was granted what",
+    "permission_set": "grant, and take away, what one has oneself",
+    "permission_setown": "drop one's own permissions",
+    "subscription_add": "have the entity ask for a place in somebody's roster",
+    "subscription_remove": "have the entity leave somebody's roster",
 }
 
 NAMES = frozenset(HYPERVISOR) | frozenset(VM) | frozenset(COMMON)
+
+# What there is on each kind of entity, with what it is for.
+KINDS = {"hypervisor": {**HYPERVISOR, **COMMON}, "vm": {**VM, **COMMON}}

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+import yaml
 
 from archipel_protocol import declaration, errors, namespaces as ns, payloads
 
@@ -96,3 +98,37 @@ def test_payload_round_trip():
 def test_payloads_that_are_refused(text, message):
     with pytest.raises(errors.MalformedRequest, match=message):
         declaration.decode(text)
+
+
+@pytest.mark.parametrize(
+    "xml",
+    [
+        "<query xmlns='archipel:test'/>",
+        "<query xmlns='archipel:test'><a b='&quot;&amp;&lt;'>&amp;&lt;&gt;\"'</a> tail <a xmlns='other'/></query>",
+        "<query xmlns='archipel:test'>äöü 漢字 &#x1F600;</query>",
+    ],
+)
+def test_the_size_on_the_wire_is_never_more_than_reckoned(xml):
+    element = ET.fromstring(xml)
+    # slixmpp writes a declaration at each change of namespace, and quotes as entities in text, too.
+    written = ET.tostring(element, encoding="utf-8")
+    quotes = sum(
+        5 * (text or "").count(quote) for one in element.iter() for text in (one.text, one.tail) for quote in "\"'"
+    )
+    assert len(written) + quotes <= payloads.wire_size(element) <= 6 * len(written) + 100
+
+
+def test_what_is_nested_too_deep_is_refused():
+    def nested(depth):
+        return ET.fromstring("<a>" * depth + "</a>" * depth)
+
+    payloads.wire_size(nested(payloads.MAX_DEPTH))
+    for depth in (payloads.MAX_DEPTH + 1, 100_000):
+        with pytest.raises(errors.MalformedRequest, match="nested deeper than 64"):
+            payloads.wire_size(nested(depth))
+
+
+def test_the_largest_stanza_is_one_that_the_server_takes():
+    role = Path(__file__).resolve().parents[3] / "roles/ejabberd/defaults/main.yml"
+    limit = yaml.safe_load(role.read_text())["ejabberd_max_stanza_size"]
+    assert limit - 65536 < payloads.MAX_STANZA < limit

@@ -16,8 +16,9 @@ import weakref
 
 from archipel_protocol import errors, jids
 
-from . import grants, libvirt_facade, migration, notify, xmpp
+from . import chat, gate, grants, libvirt_facade, migration, notify, xmpp
 from .config import Config
+from .contacts import Contacts
 from .hypervisor import HypervisorEntity
 from .normaliser_client import Normaliser
 from .outbox import Outbox
@@ -29,7 +30,15 @@ from .virtual_machine import VirtualMachineEntity
 log = logging.getLogger(__name__)
 
 # The modules that declare handlers.
-CAPABILITIES = ("hypervisor_control", "vm_control", "vm_definition", "declaration", "migration", "handover")
+CAPABILITIES = (
+    "hypervisor_control",
+    "vm_control",
+    "vm_definition",
+    "declaration",
+    "migration",
+    "handover",
+    "permission_control",
+)
 
 # Logins at the same time, so that a thousand machines don't starve the hypervisor's own session.
 LOGINS = 16
@@ -63,9 +72,13 @@ class Agent:
         self.pushes = Pushes(self, Outbox(config.archipel_folder_lib / "pushes.sqlite3"))
         self.libvirt = libvirt_facade.Libvirt(config.libvirt_uri, config.libvirt_timeout)
         self.normaliser = Normaliser(str(config.archipel_folder_lib / "normaliser"), self.libvirt)
+        self.contacts = Contacts(self)
+        self.permissions.on_change(self.contacts.on_change)
         self.hypervisor = HypervisorEntity(self)
         self.vms: dict[str, VirtualMachineEntity] = {}
         self.logins = asyncio.Semaphore(LOGINS)
+        self.gate = gate.Gate()
+        self.chat = chat.Chat()
         self.settling: dict[str, asyncio.Task[t.Any]] = {}  # by UUID, migration.py's
         self._tasks: set[asyncio.Task[t.Any]] = set()
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
@@ -89,7 +102,9 @@ class Agent:
         """Starts everything; returns when libvirt and the XMPP server were tried, whatever came of it."""
         rows = self.store.rows()
         # An earlier life may have ended between two databases.
-        self.permissions.keep_only({jids.bare(self.jid), *(row.jid for row in rows)})
+        entities = {jids.bare(self.jid), *(row.jid for row in rows)}
+        self.permissions.keep_only(entities)
+        self.pushes.keep_only(entities)
         for row in rows:
             self._add(row)
         self.libvirt.on_event(self._on_event)
@@ -200,11 +215,11 @@ class Agent:
 
     def forget(self, entity: VirtualMachineEntity) -> None:
         """Drops row, grants and entity; the account stays as it is."""
+        if self.vms.get(entity.uuid) is entity:
+            del self.vms[entity.uuid]
         self.store.remove(entity.bare)
         self.permissions.forget(entity.bare)
         self.pushes.forget(entity.bare)
-        if self.vms.get(entity.uuid) is entity:
-            del self.vms[entity.uuid]
         self.hypervisor.count()
         # Beside, because the request that brought this about may be one of the entity's own, still to be answered.
         self.spawn(entity.stop(GRACE), f"end of {entity.uuid}")

@@ -21,7 +21,6 @@ from .permissions import NAMES
 DEFAULT_PATH = "/etc/archipel/archipel.conf"
 
 _LEVELS = ("debug", "info", "warning", "error")
-_BARE_JID = re.compile(r"[^\s@/\"&'<>:]+@[^\s@/\"&'<>:]+\Z")
 # A driver, optionally a transport, and the host: what libvirt of another host is reached by.
 _REMOTE_URI = re.compile(r"[a-z]+\+[a-z0-9]+://[^/\s@]+/\S*\Z")
 
@@ -131,7 +130,7 @@ def _level(value: str) -> str:
 
 
 def _bare_jid(value: str) -> str:
-    if not _BARE_JID.match(value) or value != value.lower():
+    if not jids.is_account(value):
         raise ValueError("a bare JID in lower case, like admin@example.org")
     return value
 

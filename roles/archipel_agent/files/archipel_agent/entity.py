@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import typing as t
 from xml.etree import ElementTree as ET
 
 from archipel_protocol import errors, jids, namespaces as ns, payloads
 
-from . import dispatch, permissions, xmpp
+from . import adhoc, chat, dispatch, gate, permissions, services, xmpp
 from .backoff import pauses
 
 if t.TYPE_CHECKING:
@@ -111,6 +112,7 @@ class Entity:
             session.presence(*self._shown)
             self.online.set()
             self.agent.pushes.on_login(self)
+            self.agent.contacts.check(self)
             since = loop.time()
             reason = await session.ended()
             self._drop_session(reason)
@@ -145,16 +147,59 @@ class Entity:
 
     def on_iq(self, session: xmpp.Session, kind: str, sender: str, iq_id: str, payload: ET.Element | None) -> None:
         """Answers a request in a task of its own; the answer goes to whatever session there is by then."""
-        task = asyncio.create_task(self._answer(kind, sender, iq_id, payload))
+        try:
+            size = 0 if payload is None else payloads.wire_size(payload)
+            self._work(sender, size, self._answer, kind, sender, iq_id, payload)
+        except errors.MalformedRequest as fault:
+            session.refuse(sender, iq_id, [_condition("modify", "bad-request", fault.message)])
+        except gate.Busy as fault:
+            session.refuse(sender, iq_id, [_condition("wait", "resource-constraint", str(fault))])
+
+    def on_message(self, session: xmpp.Session, element: ET.Element) -> None:
+        """Answers what a person says; who is too quick is told so, and then not answered at all."""
+        config, now = self.agent.config, asyncio.get_running_loop().time()
+        message = chat.hear(element, self.agent.domain, {self.agent.node, *config.peers})
+        if message is None:
+            return
+        if self.agent.chat.too_quick(message, now):
+            if self.agent.chat.complains(message):
+                session.message(message.sender, chat.TOO_QUICK, message.kind, message.thread)
+            return
+        with contextlib.suppress(gate.Busy):
+            self._work(message.sender, len(message.text), self._converse, message, now)
+
+    def _work(self, sender: str, size: int, work: t.Callable[..., t.Awaitable[None]], *args: t.Any) -> None:
+        """Runs ``work`` when it is the sender's turn; raises gate.Busy."""
+        turns = self.agent.gate.enter(sender, size)
+
+        async def turn() -> None:
+            async with turns:
+                await work(*args)
+
+        def done(task: asyncio.Task[None]) -> None:
+            self.agent.gate.leave(sender, size)
+            self._requests.discard(task)
+
+        task = asyncio.create_task(turn())
         self._requests.add(task)
-        task.add_done_callback(self._requests.discard)
+        task.add_done_callback(done)
+
+    async def _converse(self, message: chat.Message, now: float) -> None:
+        text = await self.agent.chat.answer(self, message, now)
+        if text and self.session is not None:
+            self.session.message(message.sender, text, message.kind, message.thread)
 
     async def _answer(self, kind: str, sender: str, iq_id: str, payload: ET.Element | None) -> None:
         children: list[ET.Element]
         try:
             result = await self._reply_to(kind, sender, payload)
+            if result is not None and payloads.wire_size(result) > payloads.MAX_STANZA:
+                limit = payloads.MAX_STANZA >> 10
+                raise errors.ArchipelError(f"the answer is larger than the {limit} KiB of a stanza; ask for less")
         except dispatch.UnknownAction:
-            children = [_condition("feature-not-implemented", "501")]
+            children = [_condition("cancel", "feature-not-implemented")]
+        except adhoc.Refused as fault:
+            children = [_condition(fault.kind, fault.condition, fault.text, fault.detail)]
         except errors.ArchipelError as fault:
             namespace = payloads.split_tag(payload.tag)[0] if payload is not None else ""
             children = [payloads.reply(namespace)] if namespace else []
@@ -167,29 +212,30 @@ class Entity:
             self.session.refuse(sender, iq_id, children)
 
     async def _reply_to(self, kind: str, sender: str, payload: ET.Element | None) -> ET.Element | None:
-        """XEP-0199, XEP-0030 and Archipel's own; raises UnknownAction or ArchipelError."""
+        """Archipel's own, or a service; raises UnknownAction, adhoc.Refused or ArchipelError."""
         if payload is None:
             raise errors.MalformedRequest("a request carries one element")
-        if payload.tag == f"{{{ns.PING}}}ping" and kind == "get":
-            return None
-        if payload.tag == f"{{{ns.DISCO_INFO}}}query" and kind == "get" and not payload.get("node"):
-            return self._disco_info()
-        if not payload.tag.startswith("{archipel:"):
-            raise dispatch.UnknownAction
-        return await dispatch.answer(self, self.agent.permissions, sender, payload)
-
-    def _disco_info(self) -> ET.Element:
-        query = ET.Element(f"{{{ns.DISCO_INFO}}}query")
-        category, kind = self.identity
-        ET.SubElement(query, f"{{{ns.DISCO_INFO}}}identity", {"category": category, "type": kind, "name": self.name})
-        spoken = {one.namespace for one in dispatch.handlers(self.kind)}
-        for feature in sorted({ns.DISCO_INFO, ns.PING} | spoken):
-            ET.SubElement(query, f"{{{ns.DISCO_INFO}}}feature", {"var": feature})
-        return query
+        if payload.tag.startswith("{archipel:"):
+            return await dispatch.answer(self, self.agent.permissions, sender, payload)
+        return await services.answer(self, kind, sender, payload)
 
 
-def _condition(name: str, code: str) -> ET.Element:
-    """An <error/> with one of XMPP's own conditions (RFC 6120, 8.3.3)."""
-    element = ET.Element("error", {"type": "cancel", "code": code})
+# The codes of XEP-0086, which Archipel's client reads.
+_CODES = {
+    "bad-request": "400",
+    "feature-not-implemented": "501",
+    "forbidden": "403",
+    "item-not-found": "404",
+    "resource-constraint": "500",
+}
+
+
+def _condition(kind: str, name: str, text: str = "", detail: str = "") -> ET.Element:
+    """An <error/> with one of XMPP's own conditions (RFC 6120, 8.3.3); ``detail`` is one of XEP-0050's."""
+    element = ET.Element("error", {"type": kind, "code": _CODES[name]})
     ET.SubElement(element, f"{{{ns.STANZAS}}}{name}")
+    if text:
+        ET.SubElement(element, f"{{{ns.STANZAS}}}text").text = text
+    if detail:
+        ET.SubElement(element, f"{{{ns.COMMANDS}}}{detail}")
     return element

@@ -26,6 +26,7 @@ CREATE INDEX IF NOT EXISTS items_of ON items (owner);
 CREATE TABLE IF NOT EXISTS told (jid TEXT PRIMARY KEY, state INTEGER, definition TEXT);
 CREATE TABLE IF NOT EXISTS made (jid TEXT NOT NULL, what TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (jid, what));
 """
+_TABLES = {"items": "owner", "told": "jid", "made": "jid"}  # and whose a row is
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,5 +126,13 @@ class Outbox:
 
     def forget(self, jid: str) -> None:
         """Drops everything about an entity."""
-        for statement in ("items WHERE owner", "told WHERE jid", "made WHERE jid"):
-            self._database.execute(f"DELETE FROM {statement} = ?", (jid,))
+        for table, column in _TABLES.items():
+            self._database.execute(f"DELETE FROM {table} WHERE {column} = ?", (jid,))
+
+    def known(self) -> set[str]:
+        """Of whom there is anything."""
+        return {
+            jid
+            for table, column in _TABLES.items()
+            for (jid,) in self._database.execute(f"SELECT DISTINCT {column} FROM {table}")
+        }

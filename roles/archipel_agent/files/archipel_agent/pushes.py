@@ -63,6 +63,11 @@ class Pushes:
         """Closes the database."""
         self._outbox.close()
 
+    def keep_only(self, entities: t.Collection[str]) -> None:
+        """Drops everything about all but these bare JIDs: an earlier life may have ended between two databases."""
+        for jid in self._outbox.known().difference(entities):
+            self.forget(jid)
+
     # For capabilities
 
     def publish(self, entity: Entity, kind: str, change: str, children: t.Iterable[ET.Element] = ()) -> None:
@@ -123,7 +128,10 @@ class Pushes:
         children: t.Iterable[ET.Element] = (),
     ) -> None:
         subject = jids.bare(entity.jid)
-        owners = dict.fromkeys((subject, jids.bare(self._agent.jid)))
+        hypervisor = jids.bare(self._agent.jid)
+        # What an action tells of a machine that it has removed is the hypervisor's alone.
+        managed = jids.node(subject) in self._agent.vms
+        owners = [subject, hypervisor] if managed else [hypervisor]
         entries = []
         for kind, change in found:
             date = datetime.datetime.now(datetime.timezone.utc)
@@ -162,9 +170,11 @@ class Pushes:
         return self._agent.permissions.holders(PRESENCE, jid)
 
     def _on_grants(self, entities: frozenset[str]) -> None:
-        for jid, outlet in self._outlets.items():
-            if EVERYWHERE in entities or jid in entities:
-                outlet.check()
+        for entity in [self._agent.hypervisor, *self._agent.vms.values()]:
+            jid = jids.bare(entity.jid)
+            if not entity.releasing and (EVERYWHERE in entities or jid in entities):
+                self.outlet(jid).check()
+                self.publish(entity, "permissions", "set")
 
     async def remove_node(self, session: xmpp.Session, jid: str) -> None:
         """Removes the node of an entity whose account goes."""
@@ -173,8 +183,10 @@ class Pushes:
 
     def forget(self, jid: str) -> None:
         """Drops everything about an entity that is managed here no more; its node is left alone."""
-        self.outlet(jid).shut()
-        del self._outlets[jid]
+        outlet = self._outlets.pop(jid, None)
+        if outlet is not None:
+            outlet.shut()
+        self._kept.pop(jid, None)
         self._told.pop(jid, None)
         self.made = {key: digest for key, digest in self.made.items() if key[0] != jid}
         self._outbox.forget(jid)

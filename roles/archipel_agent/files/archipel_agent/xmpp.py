@@ -16,6 +16,7 @@ import hashlib
 import inspect
 import logging
 import os
+import re
 import secrets
 import socket
 import ssl
@@ -73,6 +74,9 @@ class Owner(t.Protocol):
 
     def on_iq(self, session: Session, kind: str, sender: str, iq_id: str, payload: ET.Element | None) -> None:
         """A request, kind "get" or "set"; to be answered by Session.reply or Session.refuse."""
+
+    def on_message(self, session: Session, element: ET.Element) -> None:
+        """A <message/> with a <body/>."""
 
     def on_subscription(self, session: Session, kind: str, sender: str) -> None:
         """A presence of type "subscribe" or "unsubscribe"."""
@@ -181,6 +185,7 @@ class Session:
             ("ssl_invalid_chain", self._on_certificate),
             ("stream_error", self._on_stream_error),
             ("disconnected", self._on_disconnected),
+            ("message", self._on_message),
             ("presence_subscribe", functools.partial(self._on_subscription, "subscribe")),
             ("presence_unsubscribe", functools.partial(self._on_subscription, "unsubscribe")),
         ):
@@ -234,11 +239,25 @@ class Session:
         """Answers a request with an error; ``children`` hold the <error/>."""
         self._send_iq("error", receiver, iq_id, children)
 
-    def presence(self, show: str = "", status: str = "", to: str | None = None, kind: str | None = None) -> None:
-        """Sends a presence; ``show`` "" is plain available."""
+    def presence(
+        self, show: str = "", status: str = "", to: str | None = None, kind: str | None = None, nick: str = ""
+    ) -> None:
+        """Sends a presence; ``show`` "" is plain available, ``nick`` what a contact may call us (XEP-0172)."""
         if not self.connected or self._client is None:
             return
-        self._client.make_presence(pshow=show or None, pstatus=status or None, pto=to, ptype=kind).send()
+        presence = self._client.make_presence(pshow=show or None, pstatus=status or None, pto=to, ptype=kind)
+        if nick:
+            ET.SubElement(presence.xml, f"{{{ns.NICK}}}nick").text = nick
+        presence.send()
+
+    def message(self, receiver: str, text: str, kind: str = "chat", thread: str = "") -> None:
+        """Says something."""
+        if not self.connected or self._client is None:
+            return
+        message = self._client.make_message(mto=receiver, mbody=_printable(text), mtype=kind)
+        if thread:
+            message["thread"] = thread
+        message.send()
 
     async def request(
         self, to: str, payload: ET.Element, kind: str = "set", timeout: float = REPLY_TIMEOUT
@@ -261,6 +280,7 @@ class Session:
         number = secrets.token_hex(8)
         iq = self._client.make_iq(id=number, ito=to, itype=kind)
         iq.xml.append(payload)
+        _clean(iq.xml)
         self._pending[number] = (to, answer)
         answer.add_done_callback(lambda future: self._pending.pop(number, None))
         # Not iq.send(): its IqError knows XMPP's own conditions only, and since 1.10 fails at any other.
@@ -296,6 +316,7 @@ class Session:
             return
         iq = self._client.make_iq(id=iq_id, ito=receiver, itype=kind)
         iq.xml.extend(children)
+        _clean(iq.xml)
         iq.send()
 
     def _keep_alive(self) -> None:
@@ -363,6 +384,9 @@ class Session:
             else:
                 future.set_result(next(iter(iq.xml), None))
 
+    def _on_message(self, message: t.Any) -> None:
+        self._owner.on_message(self, message.xml)
+
     def _on_subscription(self, kind: str, presence: t.Any) -> None:
         self._owner.on_subscription(self, kind, str(presence["from"]))
 
@@ -375,6 +399,22 @@ _KINDS: dict[str, type[errors.ArchipelError]] = {
     "item-not-found": NotFound,
     "forbidden": Forbidden,
 }
+# What XML cannot hold (XML 1.0, 2.2): one such character in an answer, and the server ends the session.
+_UNPRINTABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def _printable(text: str) -> str:
+    return _UNPRINTABLE.sub("\ufffd", text)
+
+
+def _clean(root: ET.Element) -> None:
+    """Makes a stanza one that can be written, whatever its texts came from."""
+    for element in root.iter():
+        for name, value in element.items():
+            if _UNPRINTABLE.search(value):
+                element.set(name, _printable(value))
+        if element.text and _UNPRINTABLE.search(element.text):
+            element.text = _printable(element.text)
 
 
 def _fault(iq: t.Any, to: str) -> errors.ArchipelError:

@@ -1,0 +1,67 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How much of the agent one sender may take: what is in flight is bounded, and nobody waits behind somebody else.
+
+Each sender has turns of his own. What does not fit is refused at once, so that a flood costs neither memory nor others'
+time; the sender's client is told to wait (RFC 6120, 8.3.3.18).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+
+from archipel_protocol import jids
+
+# One sender's requests: worked on at the same time, and in all with their characters.
+RUNNING = 16
+IN_FLIGHT = 2000
+SIZE = 16 * 1024 * 1024
+# Characters of all senders' requests: accounts may be many.
+TOTAL = 64 * 1024 * 1024
+
+
+class Busy(Exception):
+    """There is no room for the request; the text is for people."""
+
+
+@dataclasses.dataclass
+class _Sender:
+    """What one bare JID has in flight."""
+
+    turns: asyncio.Semaphore
+    requests: int = 0
+    size: int = 0
+
+
+class Gate:
+    """Requests in flight, of all senders to all entities of one agent."""
+
+    def __init__(self) -> None:
+        self._senders: dict[str, _Sender] = {}
+        self._total = 0
+
+    def enter(self, sender: str, size: int) -> asyncio.Semaphore:
+        """Takes a request in; its work waits for the semaphore. Raises Busy."""
+        bare = jids.bare(sender)
+        found = self._senders.get(bare) or _Sender(asyncio.Semaphore(RUNNING))
+        if found.requests >= IN_FLIGHT or (found.requests and found.size + size > SIZE):
+            raise Busy(f"{bare} has {found.requests} requests in flight here; wait for their answers")
+        if self._total and self._total + size > TOTAL:
+            raise Busy("too many requests are in flight here; try again later")
+        self._senders[bare] = found
+        found.requests += 1
+        found.size += size
+        self._total += size
+        return found.turns
+
+    def leave(self, sender: str, size: int) -> None:
+        """A request that was taken in is answered, or given up."""
+        bare = jids.bare(sender)
+        found = self._senders[bare]
+        found.requests -= 1
+        found.size -= size
+        self._total -= size
+        if not found.requests:
+            del self._senders[bare]
