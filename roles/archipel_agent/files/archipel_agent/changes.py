@@ -57,19 +57,31 @@ _CRASHES = frozenset(
         (libvirt.VIR_DOMAIN_EVENT_STOPPED, libvirt.VIR_DOMAIN_EVENT_STOPPED_FAILED),
     )
 )
+_SLEEPING = (states.PAUSED, states.PMSUSPENDED)
 # States between which nothing is told: libvirt shows both for a machine that runs.
 _SAME = {states.NOSTATE: states.RUNNING, states.BLOCKED: states.RUNNING}
 
 
-def of_event(event: int, detail: int) -> tuple[list[Change], int | None]:
-    """(changes that a lifecycle event tells, state after it; None: as before)."""
+def of_event(event: int, detail: int, before: int | None) -> tuple[list[Change], int | None]:
+    """(changes that a lifecycle event tells, state after it), given the state that was told last."""
     which = (event, detail)
     if which in _ON_THE_WAY or event not in _EVENTS:
-        return [], None
+        return [], before
     change, state = _EVENTS[event]
+    if state is None:
+        return [change], before
     if which in _CRASHES:
         change, state = (CONTROL, "crashed"), states.CRASHED
-    return ([(SNAPSHOT, "restored")] if which in _RESTORED else []) + [change], state
+    restored = [(SNAPSHOT, "restored")] if which in _RESTORED else []
+    if event == libvirt.VIR_DOMAIN_EVENT_RESUMED and before not in _SLEEPING:
+        # QEMU's, in the middle of each start: "started" follows.
+        return restored, before
+    if state == _plain(before):
+        # A look was quicker.
+        return restored, before
+    if event == libvirt.VIR_DOMAIN_EVENT_STARTED and before in _SLEEPING:
+        change = (CONTROL, "resumed")
+    return [*restored, change], state
 
 
 def of_states(before: int | None, now: int | None) -> list[Change]:
@@ -78,8 +90,8 @@ def of_states(before: int | None, now: int | None) -> list[Change]:
     if before == now:
         return []
     if now == states.RUNNING:
-        return [(CONTROL, "resumed" if before in (states.PAUSED, states.PMSUSPENDED) else "created")]
-    if now in (states.PAUSED, states.PMSUSPENDED):
+        return [(CONTROL, "resumed" if before in _SLEEPING else "created")]
+    if now in _SLEEPING:
         started = [] if before in states.ACTIVE else [(CONTROL, "created")]
         return [*started, (CONTROL, "suspended")]
     if now == states.SHUTDOWN:

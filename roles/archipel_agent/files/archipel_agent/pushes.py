@@ -20,6 +20,7 @@ import datetime
 import functools
 import logging
 import secrets
+import time
 import typing as t
 from xml.etree import ElementTree as ET
 
@@ -44,6 +45,8 @@ IN_FLIGHT = 64
 WAITING = 10000
 # Seconds that answers may take before an account moves away; what is not known by then, the target finds out.
 SETTLE = 5.0
+# Seconds that libvirt's event may come after a look that saw the same.
+EVENT_LATE = 1.0
 NODE = "events"
 
 
@@ -57,6 +60,7 @@ class Pushes:
         self._kept = outbox.items()
         self.made = outbox.all_made()
         self._outlets: dict[str, Outlet] = {}
+        self._looked: dict[str, float] = {}  # when a look found a definition to be another, by bare JID
         agent.permissions.on_change(self._on_grants)
 
     def close(self) -> None:
@@ -87,15 +91,17 @@ class Pushes:
 
     def on_event(self, vm: VirtualMachineEntity, event: int, detail: int) -> None:
         """Tells of a lifecycle event."""
-        found, state = changes.of_event(event, detail)
         told = self._told.get(vm.bare, Told(None, ""))
+        found, state = changes.of_event(event, detail, told.state)
+        definition = told.definition
         if any(kind == changes.DEFINITION for kind, dummy in found):
-            if vm.moving:
-                # libvirt's own, at the end of a migration.
+            recent = time.monotonic() - self._looked.get(vm.bare, -EVENT_LATE) < EVENT_LATE
+            if vm.moving or recent:
+                # libvirt's own, at the end of a migration; or seen already, and the next look tells whether it is not.
                 return
-            told = told._replace(definition=None)
+            definition = None
         if found:
-            self._tell(vm, found, told if state is None else told._replace(state=state))
+            self._tell(vm, found, Told(state, definition))
 
     def stands(self, vm: VirtualMachineEntity, found: Standing | None) -> None:
         """Tells what has changed since it was told last; nothing of a machine that is new here, or on its way."""
@@ -110,7 +116,10 @@ class Pushes:
         now = Told(state, before.definition if definition is None else definition)
         if now == before:
             return
-        told = changes.of_definitions(before.definition, definition) + changes.of_states(before.state, state)
+        redefined = changes.of_definitions(before.definition, definition)
+        if redefined:
+            self._looked[vm.bare] = time.monotonic()
+        told = redefined + changes.of_states(before.state, state)
         if told:
             self._tell(vm, told, now)
         else:
@@ -188,6 +197,7 @@ class Pushes:
             outlet.shut()
         self._kept.pop(jid, None)
         self._told.pop(jid, None)
+        self._looked.pop(jid, None)
         self.made = {key: digest for key, digest in self.made.items() if key[0] != jid}
         self._outbox.forget(jid)
 
