@@ -141,6 +141,7 @@ class Entity:
             session.presence(to=contact, kind="unsubscribed")
         elif self.agent.permissions.permits(contact, permissions.PRESENCE, jids.bare(self.jid)):
             session.presence(to=contact, kind="subscribed")
+            self.agent.pushes.check_readers(self)
         else:
             log.info("%s may not see the presence of %s", contact, jids.bare(self.jid))
             session.presence(to=contact, kind="unsubscribed")

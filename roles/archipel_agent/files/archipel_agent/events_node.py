@@ -24,6 +24,7 @@ _CONFIGURATION = {
     "pubsub#deliver_notifications": "1",
     "pubsub#deliver_payloads": "1",
     "pubsub#notify_retract": "0",
+    "pubsub#notify_config": "0",
     "pubsub#send_last_published_item": "never",
     "pubsub#notification_type": "headline",
 }

@@ -185,6 +185,12 @@ class Pushes:
                 self.outlet(jid).check()
                 self.publish(entity, "permissions", "set")
 
+    def check_readers(self, entity: Entity) -> None:
+        """Looks at the node again: who holds a grant may have a new account, of which the server knows nothing."""
+        jid = jids.bare(entity.jid)
+        self.mark(jid, NODE, None)
+        self.outlet(jid).check()
+
     async def remove_node(self, session: xmpp.Session, jid: str) -> None:
         """Removes the node of an entity whose account goes."""
         self.outlet(jid).shut()
