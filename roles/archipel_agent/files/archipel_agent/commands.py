@@ -99,6 +99,8 @@ def known(kind: str) -> list[Command]:
 
 async def run(caller: Caller, command: Command, values: t.Mapping[str, str]) -> str:
     """Does what the command says; the answer in words. ``values`` by the fields' names. Raises ArchipelError."""
+    # Before a value is read: what would be right is not everybody's to know.
+    dispatch.permitted(caller.entity, caller.permissions, caller.sender, command.namespace, command.action)
     attributes = {"action": command.action}
     for field in command.fields:
         try:

@@ -125,13 +125,8 @@ async def answer(entity: t.Any, permissions: Permissions, sender: str, query: ET
     return payloads.reply(namespace, content)
 
 
-async def perform(
-    entity: t.Any, permissions: Permissions, sender: str, namespace: str, action: str, element: ET.Element
-) -> Reply:
-    """Does an action if ``sender`` may have it done: for every <iq/>, chat word and ad-hoc command alike.
-
-    ``entity.kind`` is "hypervisor" or "vm"; ``element`` is the <archipel/>. Raises ArchipelError or UnknownAction.
-    """
+def permitted(entity: t.Any, permissions: Permissions, sender: str, namespace: str, action: str) -> Handler:
+    """The handler of an action that ``sender`` may have done; raises PermissionDenied or UnknownAction."""
     found = _HANDLERS.get((entity.kind, namespace, action))
     if found is None:
         raise UnknownAction
@@ -139,6 +134,18 @@ async def perform(
     if not permissions.permits(sender, found.permission, bare):
         log.info("%s was denied %s %s on %s", sender, namespace, action, entity.jid)
         raise errors.PermissionDenied(f"{jids.bare(sender)} lacks the permission '{found.permission}' on {bare}")
+    return found
+
+
+async def perform(
+    entity: t.Any, permissions: Permissions, sender: str, namespace: str, action: str, element: ET.Element
+) -> Reply:
+    """Does an action if ``sender`` may have it done: for every <iq/>, chat word and ad-hoc command alike.
+
+    ``entity.kind`` is "hypervisor" or "vm"; ``element`` is the <archipel/>. Raises ArchipelError or UnknownAction.
+    """
+    found = permitted(entity, permissions, sender, namespace, action)
+    bare = jids.bare(entity.jid)
     level = logging.DEBUG if found.reads else logging.INFO
     log.log(level, "%s asks %s for %s %s", sender, entity.jid, namespace, action)
     try:
