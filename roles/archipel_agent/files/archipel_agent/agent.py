@@ -38,6 +38,7 @@ CAPABILITIES = (
     "migration",
     "handover",
     "permission_control",
+    "grants_declaration",
 )
 
 # Logins at the same time, so that a thousand machines don't starve the hypervisor's own session.
