@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import json
 import os
 import pathlib
 import sqlite3
@@ -32,6 +33,10 @@ CREATE TABLE IF NOT EXISTS virtualmachines (
     handover_autostart INTEGER NOT NULL DEFAULT 0
 )
 """
+
+
+# What a machine's vCard says beyond its name: JSON, text by field (vcard.py).
+_PROFILES = "CREATE TABLE IF NOT EXISTS profiles (jid TEXT PRIMARY KEY, fields TEXT NOT NULL)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +70,7 @@ class Store:
         self._database.execute("PRAGMA journal_mode=WAL")
         self._database.execute("PRAGMA synchronous=FULL")
         self._database.execute(_TABLE)
+        self._database.execute(_PROFILES)
 
     def close(self) -> None:
         """Closes the file."""
@@ -102,8 +108,18 @@ class Store:
         self._database.execute(f"UPDATE virtualmachines SET {columns} WHERE jid = ?", (*values.values(), jid))
 
     def remove(self, jid: str) -> None:
-        """Deletes a row; none there is no error."""
+        """Deletes a row and its profile; none there is no error."""
+        self._database.execute("DELETE FROM profiles WHERE jid = ?", (jid,))
         self._database.execute("DELETE FROM virtualmachines WHERE jid = ?", (jid,))
+
+    def profile(self, jid: str) -> dict[str, str]:
+        """The fields of an entity's vCard that are its own."""
+        values = self._database.execute("SELECT fields FROM profiles WHERE jid = ?", (jid,)).fetchone()
+        return {} if values is None else json.loads(values[0])
+
+    def set_profile(self, jid: str, fields: t.Mapping[str, str]) -> None:
+        """Replaces them."""
+        self._database.execute("INSERT OR REPLACE INTO profiles VALUES (?, ?)", (jid, json.dumps(dict(fields))))
 
 
 def _row(values: t.Sequence[t.Any]) -> Row:
