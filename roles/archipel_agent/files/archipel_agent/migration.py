@@ -16,7 +16,7 @@ import typing as t
 
 from archipel_protocol import declaration as wire, errors, jids, namespaces as ns, payloads, states
 
-from . import xmpp
+from . import granting, xmpp
 from .backoff import pauses
 from .config import Peer
 from .dispatch import Reply, Request, handler
@@ -218,6 +218,7 @@ async def settle(agent: Agent, vm: VirtualMachineEntity, peer: Peer) -> dict[str
         "password": row.password,
         "autostart": row.handover_autostart,
         "pushes": await agent.pushes.part(vm.bare),
+        "grants": granting.travelling(agent.permissions, vm.bare),
     }
     reply = await _ask(agent, peer, OFFER, offer)
     log.info("%s has moved to %s", vm.name, peer.node)

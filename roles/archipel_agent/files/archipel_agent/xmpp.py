@@ -287,6 +287,14 @@ class Session:
         self._client.send(iq)
         return answer
 
+    async def resources(self) -> set[str]:
+        """The resources of all sessions of this account, whether they show a presence or not (XEP-0030, 6)."""
+        bare = jids.bare(self.jid)
+        items = await self.request(bare, ET.Element(f"{{{ns.DISCO_ITEMS}}}query"), kind="get")
+        found = () if items is None else items.iter(f"{{{ns.DISCO_ITEMS}}}item")
+        addresses = [item.get("jid", "") for item in found if item.get("node") is None]
+        return {jids.resource(address) for address in addresses if jids.bare(address) == bare and "/" in address}
+
     async def register(self, account: str, password: str) -> None:
         """Creates another account of the domain (XEP-0077, 3.1.2); raises Conflict where it exists."""
         await self._register_query({"username": account, "password": password})
