@@ -108,8 +108,12 @@ def missing(to_make: t.Iterable[Volume], found: t.Mapping[tuple[str, str], Found
 
 def make(connection: libvirt.virConnect, volume: Volume) -> None:
     """Create a volume; one that exists is left as it is."""
-    if _find(connection, volume["pool"], volume["name"]).exists:
-        return
+    if not _find(connection, volume["pool"], volume["name"]).exists:
+        connection.storagePoolLookupByName(volume["pool"]).createXML(_new(connection, volume))
+
+
+def _new(connection: libvirt.virConnect, volume: Volume) -> str:
+    """The description of a volume to be made, for QEMU's user alone."""
     root = etree.Element("volume")
     etree.SubElement(root, "name").text = volume["name"]
     etree.SubElement(root, "capacity", {"unit": "bytes"}).text = str(volume["capacity"])
@@ -121,7 +125,34 @@ def make(connection: libvirt.virConnect, volume: Volume) -> None:
         permissions = etree.SubElement(target, "permissions")
         for name, value in (("mode", "0600"), ("owner", owner[0]), ("group", owner[1])):
             etree.SubElement(permissions, name).text = value
-    connection.storagePoolLookupByName(volume["pool"]).createXML(domain_xml.serialise(root))
+    return domain_xml.serialise(root)
+
+
+def place(connection: libvirt.virConnect, path: str) -> tuple[str, Volume] | None:
+    """(folder, volume) of a file; None where no active pool has it."""
+    volume = _by_path(connection, path)
+    if volume is None:
+        return None
+    pool, description = volume.storagePoolLookupByVolume(), _describe(volume)
+    folder = text_of(domain_xml.parse(pool.XMLDesc(), "the storage pool"), "target/path")
+    capacity = int(text_of(description, "capacity", "0"))
+    return folder, Volume(pool=pool.name(), name=volume.name(), capacity=capacity, format=_format(description))
+
+
+def copy(connection: libvirt.virConnect, path: str, volume: Volume) -> None:
+    """Make ``volume`` with the content of the file ``path``, without what that has as its backing files."""
+    source = _by_path(connection, path)
+    if source is None:
+        raise ArchipelError(f"{path} is in no active storage pool any more", CODE_DECLARATION)
+    pool = connection.storagePoolLookupByName(volume["pool"])
+    pool.createXMLFrom(_new(connection, volume), source)
+
+
+def remove(connection: libvirt.virConnect, pool_name: str, name: str) -> None:
+    """Delete a volume; none there is no error. libvirt refuses while it is being written."""
+    volume = _in_pool(connection.storagePoolLookupByName(pool_name), name)
+    if volume is not None:
+        volume.delete()
 
 
 def outside(connection: libvirt.virConnect, xml: str, allowed_root: str, to_make: t.Container[str] = ()) -> list[str]:
