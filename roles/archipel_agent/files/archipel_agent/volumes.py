@@ -161,18 +161,19 @@ def outside(connection: libvirt.virConnect, xml: str, allowed_root: str, to_make
     QEMU opens the backing file that an image names, and who can write an image can name any file there. Files
     ``to_make`` do not exist yet and refer to nothing.
     """
-    reasons = []
+    reasons: list[str] = []
+    refreshed: set[str] = set()
     for disk in domain_xml.parse_domain(xml).findall("devices/disk"):
         path, form = attribute_of(disk, "source", "file"), attribute_of(disk, "driver", "type", "raw")
         label = f"disk[{attribute_of(disk, 'target', 'dev')}]"
         if path and form != "raw" and path not in to_make:
-            reasons += [f"{label}: {reason}" for reason in _chain(connection, path, allowed_root)]
+            reasons += [f"{label}: {reason}" for reason in _chain(connection, path, allowed_root, refreshed)]
     return reasons
 
 
-def _chain(connection: libvirt.virConnect, path: str, allowed_root: str) -> t.Iterator[str]:
+def _chain(connection: libvirt.virConnect, path: str, allowed_root: str, refreshed: set[str]) -> t.Iterator[str]:
     for dummy in range(_DEEPEST_CHAIN):
-        volume = _by_path(connection, path)
+        volume = _fresh(connection, path, refreshed)
         if volume is None:
             yield f"{path} is in no active pool, so nothing is known of its backing files"
             return
@@ -185,6 +186,19 @@ def _chain(connection: libvirt.virConnect, path: str, allowed_root: str) -> t.It
             return
         path = backing
     yield f"its chain of backing files is longer than {_DEEPEST_CHAIN}"
+
+
+def _fresh(connection: libvirt.virConnect, path: str, refreshed: set[str]) -> libvirt.virStorageVol | None:
+    """The volume as it is: a pool knows what a file refers to only since it last looked, and guests write into it."""
+    volume = _by_path(connection, path)
+    if volume is None:
+        return None
+    pool = volume.storagePoolLookupByVolume()
+    if pool.name() not in refreshed:
+        _refresh(pool)
+        refreshed.add(pool.name())
+        volume = _by_path(connection, path)
+    return volume
 
 
 def _formats(existing: Element | None) -> dict[str, str]:
