@@ -172,13 +172,26 @@ def test_a_command_line_of_qemu_is_not_made(automation, hypervisor):
         automation.act(hypervisor, HYPERVISOR, "alloc", xml)
 
 
-def test_who_makes_a_machine_may_use_it(platform, made, account, log_in, hypervisor):
-    somebody = account("maker")
-    with pytest.raises(Failed, match="lacks the permission 'alloc'"):
-        somebody.act(hypervisor, HYPERVISOR, "alloc")
-    machine = made("alloc", plain(name_of()))
+def test_who_makes_a_machine_may_use_it_and_nobody_else(made, account, log_in, hypervisor):
+    maker, other = account("maker"), account("other")
+    for person in (maker, other):
+        with pytest.raises(Failed, match="lacks the permission 'alloc'"):
+            person.act(hypervisor, HYPERVISOR, "alloc")
+    permission = (
+        "<permission permission_type='user' permission_target='{}' permission_name='alloc' permission_value='{}'/>"
+    )
+    target = f"maker@{maker.domain}"
+    log_in("admin").act(hypervisor, "archipel:permissions", "set", permission.format(target, "true"))
+    try:
+        machine = made("alloc", plain(name_of()), person=maker)
+    finally:
+        log_in("admin").act(hypervisor, "archipel:permissions", "set", permission.format(target, "false"))
+    assert maker.act(machine.jid, CONTROL, "info")[0].get("state") == "5"
+    with pytest.raises(Failed, match="host_access"):
+        devices = DOMAIN.format(name=name_of(), uuid=machine.uuid, devices=REACHING["disk"])
+        maker.act(machine.jid, DEFINITION, "define", devices)
     with pytest.raises(Failed, match="lacks the permission 'info'"):
-        somebody.act(machine.jid, CONTROL, "info")
+        other.act(machine.jid, CONTROL, "info")
 
 
 def test_what_is_not_defined_says_so(made, automation):
