@@ -110,7 +110,7 @@ async def _fill(agent: Agent, parent: VirtualMachineEntity, child: VirtualMachin
     parent.show("dnd", f"Cloning to {child.name}")
     try:
         for one in copies:
-            await agent.libvirt.call_apart(volumes.copy, one.source, one.volume)
+            await agent.libvirt.call_apart(volumes.make, one.volume)
         # Not through us, but it may have been started meanwhile, and have written to what was being copied.
         _refuse_active(await agent.libvirt.call(domains.look, parent.uuid))
     finally:
@@ -188,6 +188,6 @@ def _copies(connection: libvirt.virConnect, xml: str, uuid: str) -> list[Copy]:
             message = f"the disk {target} is used as {form}, but libvirt takes {path} for {volume['format']}"
             raise errors.ArchipelError(message, _CODE)
         name = f"{uuid}-{target}.{form}"
-        new = Volume(pool=volume["pool"], name=name, capacity=volume["capacity"], format=form)
+        new = Volume(pool=volume["pool"], name=name, capacity=volume["capacity"], format=form, clone=volume["name"])
         found.append(Copy(path, os.path.join(folder, name), new))
     return found
