@@ -73,7 +73,7 @@ async def clone(entity: HypervisorEntity, request: Request) -> Reply:
         await refuse_host_access(agent, request, definition, {one.path for one in copies})
         made = [[one.volume["pool"], one.volume["name"]] for one in copies]
         async with intention(agent, uuid, CLONE, {"volumes": made}):
-            await enter(agent, uuid, name, request.sender, _CODE)
+            await enter(agent, uuid, name, request.sender, CLONE, _CODE)
             await _fill(agent, parent, agent.vms[uuid], copies)
             await agent.libvirt.call(define_new, domain_xml.serialise(definition))
     return [machine_element(uuid, agent.domain)]

@@ -44,9 +44,10 @@ async def query(entity: HypervisorEntity, request: Request) -> Reply:
 
 @handler(ns.HANDOVER, OFFER, permissions.PEER, on="hypervisor", code=errors.CODE_HANDOVER)
 async def offer(entity: HypervisorEntity, request: Request) -> Reply:
-    """{"uuid", "name", "password": str, "autostart": bool} -> {"vm": facts}, when the machine is logged in here.
+    """{"uuid", "name", "password": str, "autostart": bool, "pushes": Pushes.part()} -> {"vm": facts}.
 
-    Taken only for a domain that this host's own libvirt has. Again: the same answer.
+    Answered when the machine is logged in here. Taken only for a domain that this host's own libvirt has. Again: the
+    same answer.
     """
     agent = entity.agent
     offered = wire.decode(request.text)
@@ -58,7 +59,7 @@ async def offer(entity: HypervisorEntity, request: Request) -> Reply:
             raise errors.ArchipelError(message, errors.CODE_HANDOVER)
         vm = agent.vms.get(uuid)
         if vm is None:
-            vm = await agent.take_over(uuid, name, password)
+            vm = await agent.take_over(uuid, name, password, offered.get("pushes"))
         else:
             vm.reclaim()
         await _await_login(vm, password)

@@ -44,7 +44,7 @@ async def alloc(entity: HypervisorEntity, request: Request) -> Reply:
         identify(wanted, uuid, name)
         await refuse_host_access(agent, request, wanted)
     async with intention(agent, uuid, ALLOC, {"defined": wanted is not None}):
-        await enter(agent, uuid, name, request.sender, errors.CODE_HYPERVISOR_ALLOC)
+        await enter(agent, uuid, name, request.sender, ALLOC, errors.CODE_HYPERVISOR_ALLOC)
         if wanted is not None:
             await agent.libvirt.call(define_new, serialise(wanted))
     return [machine_element(uuid, agent.domain)]
@@ -141,12 +141,12 @@ def _refuse_managed(agent: Agent, name: str, code: int) -> None:
             raise errors.ArchipelError(f"the name '{name}' is that of the virtual machine {vm.uuid}", code)
 
 
-async def enter(agent: Agent, uuid: str, name: str, sender: str, code: int) -> None:
-    """A new machine comes under management, and who asked for it may use it."""
+async def enter(agent: Agent, uuid: str, name: str, sender: str, change: str, code: int) -> None:
+    """A new machine comes under management, which the push ``change`` tells, and who asked for it may use it."""
     # Again, and nothing awaited between this and the row: somebody else may have asked for the same name.
     _refuse_managed(agent, name, code)
     agent.permissions.grant(jids.bare(sender), jids.vm_jid(uuid, agent.domain), [permissions.ALL])
-    await agent.manage(uuid, name)
+    await agent.manage(uuid, name, change)
 
 
 def named(agent: Agent, request: Request, code: int) -> VirtualMachineEntity:

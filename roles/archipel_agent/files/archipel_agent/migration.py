@@ -212,7 +212,13 @@ async def settle(agent: Agent, vm: VirtualMachineEntity, peer: Peer) -> dict[str
         # The move was done but for libvirt's last step here, which is to forget the definition.
         log.warning("%s is defined on %s and inactive here: its definition here goes", vm.name, peer.node)
         await agent.libvirt.call(_undefine, vm.uuid)
-    offer = {"uuid": vm.uuid, "name": row.name, "password": row.password, "autostart": row.handover_autostart}
+    offer = {
+        "uuid": vm.uuid,
+        "name": row.name,
+        "password": row.password,
+        "autostart": row.handover_autostart,
+        "pushes": await agent.pushes.part(vm.bare),
+    }
     reply = await ask(agent, peer, OFFER, offer)
     log.info("%s has moved to %s", vm.name, peer.node)
     agent.forget(vm)
@@ -222,6 +228,7 @@ async def settle(agent: Agent, vm: VirtualMachineEntity, peer: Peer) -> dict[str
 async def _stay(agent: Agent, vm: VirtualMachineEntity) -> None:
     agent.store.change(vm.bare, handover_to=None, handover_autostart=False)
     log.info("%s stays here", vm.name)
+    agent.pushes.stay(vm)
     await vm.refresh()
 
 

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 
 from archipel_protocol import errors, namespaces as ns
 
-from . import domain_xml
+from . import changes, domain_xml
 from .dispatch import Reply, Request, handler
 from .domain_xml import attribute_of
 from .libvirt_facade import libvirt
@@ -32,6 +32,7 @@ async def memory(entity: VirtualMachineEntity, request: Request) -> Reply:
     value = request.number("value", _LEAST_MEMORY)
     async with entity.agent.lock(entity.uuid):
         await on_domain(entity, errors.CODE_VM_MEMORY, _set_memory, value)
+        entity.agent.pushes.publish(entity, changes.CONTROL, "memory")
 
 
 @handler(ns.VM_CONTROL, "setvcpus", "setvcpus", on="vm", code=errors.CODE_VM_MEMORY)
@@ -40,6 +41,8 @@ async def setvcpus(entity: VirtualMachineEntity, request: Request) -> Reply:
     value = request.number("value", 1)
     async with entity.agent.lock(entity.uuid):
         await on_domain(entity, errors.CODE_VM_MEMORY, _set_processors, value)
+        for kind in (changes.CONTROL, changes.DEFINITION):
+            entity.agent.pushes.publish(entity, kind, "nvcpu")
 
 
 @handler(ns.VM_CONTROL, "networkinfo", "networkinfo", on="vm", code=errors.CODE_VM_NETWORKINFO, reads=True)
