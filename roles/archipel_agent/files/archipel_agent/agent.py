@@ -31,8 +31,19 @@ log = logging.getLogger(__name__)
 
 # The modules that declare handlers.
 CAPABILITIES = (
-    *("hypervisor_control", "host_facts", "lifecycle", "soft_alloc", "clone"),
-    *("vm_control", "vm_resources", "vm_definition", "declaration", "migration", "handover", "permission_control"),
+    "hypervisor_control",
+    "host_facts",
+    "lifecycle",
+    "soft_alloc",
+    "clone",
+    "vm_control",
+    "vm_resources",
+    "vm_definition",
+    "declaration",
+    "migration",
+    "handover",
+    "permission_control",
+    "grants_declaration",
 )
 
 # Logins at the same time, so that a thousand machines don't starve the hypervisor's own session.
