@@ -115,7 +115,8 @@ def test_one_daemon_serves_red_hats_family_as_well():
 
 
 def test_qemu_may_read_its_key_whatever_its_group_is_called():
-    assert [role(facts).value("libvirt_identities")[1]["group"] for facts in (UBUNTU, ROCKY)] == ["libvirt-qemu", "qemu"]
+    groups = [role(facts).value("libvirt_identities")[1]["group"] for facts in (UBUNTU, ROCKY)]
+    assert groups == ["libvirt-qemu", "qemu"]
 
 
 def test_xen_is_configured_with_leases():
