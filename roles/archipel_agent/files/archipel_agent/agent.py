@@ -16,7 +16,7 @@ import weakref
 
 from archipel_protocol import errors, jids
 
-from . import chat, gate, grants, libvirt_facade, migration, notify, xmpp
+from . import chat, gate, grants, libvirt_facade, migration, notify, unfinished, xmpp
 from .config import Config
 from .contacts import Contacts
 from .hypervisor import HypervisorEntity
@@ -32,7 +32,12 @@ log = logging.getLogger(__name__)
 # The modules that declare handlers.
 CAPABILITIES = (
     "hypervisor_control",
+    "host_facts",
+    "lifecycle",
+    "soft_alloc",
+    "clone",
     "vm_control",
+    "vm_resources",
     "vm_definition",
     "declaration",
     "migration",
@@ -148,22 +153,28 @@ class Agent:
         return uuid in self.vms and not self.vms[uuid].releasing
 
     def lock(self, uuid: str) -> t.AsyncContextManager[None]:
-        """One mutating operation a virtual machine at a time; ArchipelError while it is on its way to another host."""
+        """One mutating operation a virtual machine at a time.
+
+        ArchipelError while it is on its way to another host, or something that was interrupted is not done with it.
+        """
         return self._operation(uuid)
 
     @contextlib.asynccontextmanager
     async def _operation(self, uuid: str) -> t.AsyncIterator[None]:
         # Before and after: a migration may take hours, and one may have begun while this waited.
-        self._refuse_migrating(uuid)
+        self._refuse_busy(uuid)
         async with self.mutex(uuid):
-            self._refuse_migrating(uuid)
+            self._refuse_busy(uuid)
             yield
 
     def mutex(self, uuid: str) -> asyncio.Lock:
         """The lock below lock()."""
         return self._locks.setdefault(uuid, asyncio.Lock())
 
-    def _refuse_migrating(self, uuid: str) -> None:
+    def _refuse_busy(self, uuid: str) -> None:
+        if self.store.unfinished(uuid):
+            message = f"an interrupted {self.store.unfinished(uuid)[0].action} of {uuid} is being brought to its end"
+            raise errors.ArchipelError(message, errors.CODE_MIGRATING)
         row = self.store.row(jids.vm_jid(uuid, self.domain))
         if row is not None and row.handover_to:
             peer = jids.node(row.handover_to)
@@ -267,6 +278,7 @@ class Agent:
             else:
                 self.spawn(entity.refresh(), f"look at {uuid}")
         migration.resume(self)
+        unfinished.resume(self)
 
 
 async def _keep_watchdog() -> None:

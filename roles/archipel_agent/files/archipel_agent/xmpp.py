@@ -212,6 +212,13 @@ class Session:
         """Whether it is logged in."""
         return self._ready.done() and not self._ready.cancelled() and not self._ended.done()
 
+    @property
+    def local_address(self) -> str:
+        """The address of this host that the server is reached from; empty where there is no connection."""
+        transport = self._client.transport if self._client is not None else None
+        name = transport.get_extra_info("sockname") if transport is not None else None
+        return str(name[0]) if name else ""
+
     async def ended(self) -> str:
         """Waits for the end of the session and returns why."""
         return await asyncio.shield(self._ended)
