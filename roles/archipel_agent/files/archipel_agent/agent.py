@@ -14,9 +14,9 @@ import signal
 import typing as t
 import weakref
 
-from archipel_protocol import errors, jids
+from archipel_protocol import errors, jids, namespaces as ns
 
-from . import chat, gate, grants, libvirt_facade, migration, notify, xmpp
+from . import chat, gate, grants, libvirt_facade, migration, notify, tags, unfinished, xmpp
 from .config import Config
 from .contacts import Contacts
 from .hypervisor import HypervisorEntity
@@ -33,7 +33,13 @@ log = logging.getLogger(__name__)
 # The modules that declare handlers.
 CAPABILITIES = (
     "hypervisor_control",
+    "host_facts",
+    "lifecycle",
+    "soft_alloc",
+    "clone",
+    "tags",
     "vm_control",
+    "vm_resources",
     "vm_definition",
     "declaration",
     "migration",
@@ -83,6 +89,7 @@ class Agent:
         self.logins = asyncio.Semaphore(LOGINS)
         self.gate = gate.Gate()
         self.chat = chat.Chat()
+        self.tags = tags.Copy(self)
         self.settling: dict[str, asyncio.Task[t.Any]] = {}  # by UUID, migration.py's
         self._tasks: set[asyncio.Task[t.Any]] = set()
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
@@ -112,11 +119,13 @@ class Agent:
         for row in rows:
             self._add(row)
         self.libvirt.on_event(self._on_event)
+        self.libvirt.on_metadata(self._on_metadata)
         self.libvirt.on_connection(self._on_connection)
         self.hypervisor.count()
         self.hypervisor.start()
         await self.libvirt.start()
         self.spawn(self.normaliser.start(), "start of the normaliser")
+        self.spawn(self.tags.keep(), "copy of the tags")
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self.hypervisor.online.wait(), FIRST_LOGIN)
 
@@ -151,22 +160,28 @@ class Agent:
         return uuid in self.vms and not self.vms[uuid].releasing
 
     def lock(self, uuid: str) -> t.AsyncContextManager[None]:
-        """One mutating operation a virtual machine at a time; ArchipelError while it is on its way to another host."""
+        """One mutating operation a virtual machine at a time.
+
+        ArchipelError while it is on its way to another host, or something that was interrupted is not done with it.
+        """
         return self._operation(uuid)
 
     @contextlib.asynccontextmanager
     async def _operation(self, uuid: str) -> t.AsyncIterator[None]:
         # Before and after: a migration may take hours, and one may have begun while this waited.
-        self._refuse_migrating(uuid)
+        self._refuse_busy(uuid)
         async with self.mutex(uuid):
-            self._refuse_migrating(uuid)
+            self._refuse_busy(uuid)
             yield
 
     def mutex(self, uuid: str) -> asyncio.Lock:
         """The lock below lock()."""
         return self._locks.setdefault(uuid, asyncio.Lock())
 
-    def _refuse_migrating(self, uuid: str) -> None:
+    def _refuse_busy(self, uuid: str) -> None:
+        if self.store.unfinished(uuid):
+            message = f"an interrupted {self.store.unfinished(uuid)[0].action} of {uuid} is being brought to its end"
+            raise errors.ArchipelError(message, errors.CODE_MIGRATING)
         row = self.store.row(jids.vm_jid(uuid, self.domain))
         if row is not None and row.handover_to:
             peer = jids.node(row.handover_to)
@@ -188,6 +203,7 @@ class Agent:
             self.store.change(jid, name=name, releasing=False, registered=False)
         self.spawn(entity.refresh(), f"look at {uuid}")
         self.hypervisor.count()
+        self.tags.changed()
 
     async def take_over(
         self, uuid: str, name: str, password: str, pushes: t.Any, profile: dict[str, str]
@@ -205,6 +221,7 @@ class Agent:
         entity = self._add(row)
         await entity.refresh()
         self.hypervisor.count()
+        self.tags.changed()
         return entity
 
     async def release(self, uuid: str, change: str = "free") -> None:
@@ -228,6 +245,7 @@ class Agent:
         self.permissions.forget(entity.bare)
         self.pushes.forget(entity.bare)
         self.hypervisor.count()
+        self.tags.changed()
         # Beside, because the request that brought this about may be one of the entity's own, still to be answered.
         self.spawn(entity.stop(GRACE), f"end of {entity.uuid}")
 
@@ -242,13 +260,20 @@ class Agent:
     # libvirt
 
     def _on_event(self, uuid: str, event: int, detail: int) -> None:
+        if event in (libvirt_facade.DEFINED, libvirt_facade.UNDEFINED):
+            self.tags.changed()
         entity = self.vms.get(uuid)
         if entity is not None:
             entity.on_event(event, detail)
 
+    def _on_metadata(self, namespace: str) -> None:
+        if namespace == ns.TAGS:
+            self.tags.changed()
+
     def _on_connection(self, connected: bool) -> None:
         self.hypervisor.count()
         if connected:
+            self.tags.changed()
             self.spawn(self._reconcile(), "reconciliation with libvirt")
         else:
             for entity in self.vms.values():
@@ -273,6 +298,7 @@ class Agent:
             else:
                 self.spawn(entity.refresh(), f"look at {uuid}")
         migration.resume(self)
+        unfinished.resume(self)
 
 
 async def _keep_watchdog() -> None:

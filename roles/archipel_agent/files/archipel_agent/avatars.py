@@ -47,10 +47,13 @@ def read(folder: pathlib.Path, name: str) -> Picture | None:
         file = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError):
         return None
-    with open(file, "rb") as opened:
-        if not stat.S_ISREG(os.fstat(file).st_mode):
-            return None
-        content = opened.read(LARGEST + 1)
+    try:
+        # As much as a picture may have, and one byte to find out that it has more.
+        content = os.read(file, LARGEST + 1) if stat.S_ISREG(os.fstat(file).st_mode) else None
+    finally:
+        os.close(file)
+    if content is None:
+        return None
     return None if len(content) > LARGEST else Picture(name, content_type, content)
 
 

@@ -47,6 +47,7 @@ async def apply(entity: HypervisorEntity, request: Request) -> Reply:
 async def _decide(agent: Agent, request: Request) -> tuple[Table, Table, list[str]]:
     """(what is stored, what shall be, selectors that select nothing here); raises ArchipelError."""
     declared = decode(request.text)
+    _refuse_others(declared, {*_NAMED, "grants", "purge"})
     roles, groups = (_named(declared, key) for key in _NAMED)
     rows = [_row(row) for row in _list(declared, "grants")]
     purge = frozenset(_texts(declared.get("purge", []), "purge"))
@@ -158,6 +159,12 @@ def _refuse_unknown(agent: Agent, entity: str, names: t.Collection[str]) -> None
 # Reading
 
 
+def _refuse_others(found: t.Mapping[str, t.Any], known: set[str]) -> None:
+    unknown = sorted(set(found) - known)
+    if unknown:
+        raise errors.MalformedRequest(f"'{unknown[0]:.100}' is not known; there are {', '.join(sorted(known))}")
+
+
 def _list(declared: t.Mapping[str, t.Any], key: str) -> list[t.Any]:
     value = declared.get(key, [])
     if not isinstance(value, list):
@@ -190,6 +197,7 @@ def _row(row: t.Any) -> tuple[str, list[str], list[str]]:
     """(subject, selectors, names)"""
     if not isinstance(row, dict) or not isinstance(row.get("subject"), str):
         raise errors.MalformedRequest("each of 'grants' must be an object with a 'subject'")
+    _refuse_others(row, {"subject", "entities", "names"})
     names = _texts(row.get("names"), "names")
     # As it will be stored; the entity does not matter for that.
     subject = granting.grant(EVERYWHERE, row["subject"], "all").subject

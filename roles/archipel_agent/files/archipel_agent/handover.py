@@ -16,7 +16,7 @@ import typing as t
 
 from archipel_protocol import declaration as wire, errors, jids, namespaces as ns
 
-from . import domains, permissions, vcard
+from . import domains, granting, permissions, vcard
 from .declaration import facts
 from .dispatch import Reply, Request, handler
 from .libvirt_facade import libvirt
@@ -59,6 +59,10 @@ async def offer(entity: HypervisorEntity, request: Request) -> Reply:
             message = f"libvirt on {agent.node} has no domain {uuid}, so its account is not taken"
             raise errors.ArchipelError(message, errors.CODE_HANDOVER)
         vm = agent.vms.get(uuid)
+        if vm is None or vm.leaving:
+            # Before the account, so that no interruption leaves it here without them. Not again where an answer was
+            # lost: what was granted here meanwhile is newer.
+            granting.adopt(agent.permissions, jids.vm_jid(uuid, agent.domain), offered.get("grants"))
         if vm is None:
             vm = await agent.take_over(uuid, name, password, offered.get("pushes"), _profile(offered.get("profile")))
         else:

@@ -12,7 +12,7 @@ import typing as t
 
 from archipel_protocol import errors, jids, states
 
-from . import xmpp
+from . import sole_session, xmpp
 from .backoff import pauses
 from .entity import Entity
 from .libvirt_facade import DomainNotFound, Standing, full_standing, libvirt
@@ -146,11 +146,12 @@ class VirtualMachineEntity(Entity):
             return session
 
     async def on_login(self, session: xmpp.Session) -> None:
-        """Sets the password that was meant to be set: after a hand-over, or after an interruption."""
+        """Sets the password that was meant to be set, after a hand-over or an interruption; ends other sessions."""
         row = self.agent.store.row(self.bare)
         if row is not None and row.next_password:
-            await session.change_password(row.next_password)
-            self.agent.store.change(self.bare, password=row.next_password, next_password=None)
+            await sole_session.renew_password(self, session)
+        if not self.releasing:
+            self.agent.spawn(sole_session.ensure(self, session), f"end of other sessions of {self.bare}")
 
     async def _try_passwords(self, password: str, next_password: str | None) -> xmpp.Session | None:
         for candidate in filter(None, (password, next_password)):
@@ -186,6 +187,12 @@ class VirtualMachineEntity(Entity):
         """Takes over a password that counts on the server where ours do not; it is replaced at the next login."""
         self.foreign = False
         self.agent.store.change(self.bare, password=password, next_password=secrets.token_urlsafe(32))
+
+    @property
+    def leaving(self) -> bool:
+        """Whether it was on its way to another hypervisor, or to be forgotten."""
+        row = self.agent.store.row(self.bare)
+        return self.releasing or row is None or row.handover_to is not None
 
     def reclaim(self) -> None:
         """The machine came back before it was forgotten here: no intention and no release counts any more."""

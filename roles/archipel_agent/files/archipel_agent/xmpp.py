@@ -212,6 +212,13 @@ class Session:
         """Whether it is logged in."""
         return self._ready.done() and not self._ready.cancelled() and not self._ended.done()
 
+    @property
+    def local_address(self) -> str:
+        """The address of this host that the server is reached from; empty where there is no connection."""
+        transport = self._client.transport if self._client is not None else None
+        name = transport.get_extra_info("sockname") if transport is not None else None
+        return str(name[0]) if name else ""
+
     async def ended(self) -> str:
         """Waits for the end of the session and returns why."""
         return await asyncio.shield(self._ended)
@@ -286,6 +293,14 @@ class Session:
         # Not iq.send(): its IqError knows XMPP's own conditions only, and since 1.10 fails at any other.
         self._client.send(iq)
         return answer
+
+    async def resources(self) -> set[str]:
+        """The resources of all sessions of this account, whether they show a presence or not (XEP-0030, 6)."""
+        bare = jids.bare(self.jid)
+        items = await self.request(bare, ET.Element(f"{{{ns.DISCO_ITEMS}}}query"), kind="get")
+        found = () if items is None else items.iter(f"{{{ns.DISCO_ITEMS}}}item")
+        addresses = [item.get("jid", "") for item in found if item.get("node") is None]
+        return {jids.resource(address) for address in addresses if jids.bare(address) == bare and "/" in address}
 
     async def register(self, account: str, password: str) -> None:
         """Creates another account of the domain (XEP-0077, 3.1.2); raises Conflict where it exists."""
