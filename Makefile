@@ -31,6 +31,7 @@ test: setup ## what CI runs: lint, docs, sanity, units, platform and roles on re
 
 .PHONY: test-all
 test-all: export ARCHIPEL_FAULT_ROUNDS ?= 60
+test-all: export ARCHIPEL_RANDOM_ROUNDS ?= 60
 test-all: setup ## everything on Debian 12 and 13, with the long forms and benchmarks
 	@tests/tools/sections lint docs sanity unit molecule molecule-trixie roles-bookworm roles-trixie bench
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import textwrap
 
+from ansible_collections.archipel.platform.plugins.doc_fragments._vm_definition import SYSTEM
+from ansible_collections.archipel.platform.plugins.doc_fragments._vm_devices import DEVICES
+
 
 def as_list(documentation: str) -> str:
     """The options in ``documentation`` as those of each element of a list called ``vms``."""
@@ -27,7 +30,8 @@ options:
 class ModuleDocFragment:
     """Extend with C(archipel.platform.vm), or C(archipel.platform.vm.list) for a list of them called C(vms)."""
 
-    DOCUMENTATION = r"""
+    DOCUMENTATION = (
+        r"""
 options:
   name:
     description:
@@ -60,117 +64,6 @@ options:
       - Where the virtual machine is to be, by the name of the hypervisor's XMPP account, such as V(hv1).
       - One that is elsewhere moves, live if it is running or paused.
       - A new one needs it, unless the platform has one hypervisor only.
-    type: str
-  memory:
-    description:
-      - Size of the memory, as a number and a unit (C(KiB), C(MiB), C(GiB), C(TiB)), such as V(2GiB).
-      - A new virtual machine needs it, unless O(xml) has it.
-    type: str
-  vcpus:
-    description: Number of virtual processors.
-    type: int
-  domain_type:
-    description:
-      - How the processors are virtualised.
-      - A new virtual machine gets V(kvm) where the hypervisor can, and else V(qemu), if it is not given.
-    type: str
-    choices:
-      - kvm
-      - qemu
-  disks:
-    description:
-      - The disks, all of them. One that the virtual machine has and the list has not is detached, and its storage kept.
-      - A disk that the virtual machine has keeps its name in the guest, such as C(vda). A new one has the next that
-        is free.
-    type: list
-    elements: dict
-    suboptions:
-      name:
-        description: Names the volume that is created, C(VM-NAME.FORMAT), if O(disks[].volume) does not.
-        type: str
-      pool:
-        description: Storage pool of the volume. If not given, C(default).
-        type: str
-      volume:
-        description: Name of the volume. It must exist, unless O(disks[].size) is given.
-        type: str
-      path:
-        description: An existing file on the hypervisor, instead of a volume.
-        type: str
-      size:
-        description:
-          - Size of the volume to be created if it does not exist, such as V(20GiB).
-          - An existing volume is left as it is.
-        type: str
-      format:
-        description:
-          - Format of the volume, or of the file at O(disks[].path). A new volume is V(qcow2) if it is not given.
-        type: str
-        choices:
-          - qcow2
-          - raw
-      bus:
-        description: How the guest sees the disk. A new one is V(virtio) if it is not given.
-        type: str
-        choices:
-          - virtio
-          - scsi
-          - sata
-          - ide
-          - usb
-  cdrom:
-    description:
-      - The medium in the CD drive, as a file's name in C(/vm/iso) on the hypervisor, or an absolute path there.
-      - Empty for an empty drive.
-    type: str
-  networks:
-    description:
-      - The network interfaces, all of them and in their order. One that the list has not is detached.
-      - An interface without O(networks[].mac) has the address that derives from O(uuid) and its position.
-    type: list
-    elements: dict
-    suboptions:
-      network:
-        description: Name of a network of libvirt. Either this or O(networks[].bridge) is required.
-        type: str
-      bridge:
-        description: Name of a bridge of the hypervisor.
-        type: str
-      mac:
-        description: MAC address, in quotes, because YAML takes one of digits for a number.
-        type: str
-      model:
-        description: How the guest sees the interface, such as V(virtio) or V(e1000e).
-        type: str
-        default: virtio
-  graphics:
-    description: The graphical consoles, all of them, at most one of a type.
-    type: list
-    elements: dict
-    suboptions:
-      type:
-        description: Protocol of the console. Its port is chosen by libvirt.
-        type: str
-        choices:
-          - vnc
-          - spice
-        default: vnc
-      listen:
-        description: Address of the hypervisor to listen on. libvirt's own default is C(127.0.0.1).
-        type: str
-      password:
-        description:
-          - Password of the console, for V(vnc) of at most 8 characters.
-          - It is never shown in a result, a diff or a log.
-        type: str
-  kernel:
-    description: Path on the hypervisor of a kernel to boot, instead of a disk. Empty to boot from a disk again.
-    type: str
-  initrd:
-    description: Path on the hypervisor of the initial RAM disk that goes with O(kernel).
-    type: str
-  cmdline:
-    description: Command line of O(kernel).
     type: str
   autostart:
     description: Whether the virtual machine starts with its hypervisor.
@@ -207,5 +100,8 @@ options:
       - It may hold passwords, so Ansible shows it nowhere. What it changes is in the diff, without passwords.
     type: str
 """
+        + SYSTEM
+        + DEVICES
+    )
 
     LIST: str = as_list(DOCUMENTATION)

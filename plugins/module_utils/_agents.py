@@ -71,11 +71,15 @@ class Agents:
         return found
 
     def declare(
-        self, action: str, requests: t.Mapping[str, t.Mapping[str, t.Any]], work: float = 0.0
+        self,
+        action: str,
+        requests: t.Mapping[str, t.Mapping[str, t.Any]],
+        work: float = 0.0,
+        namespace: str = ns.DECLARATION,
     ) -> dict[str, dict[str, t.Any] | ArchipelError]:
-        """Sends an action of archipel:declaration to each hypervisor; ``work`` is the seconds that it may take."""
+        """Sends each hypervisor an action whose payload is JSON; ``work`` is the seconds that it may take."""
         elements = {
-            node: payloads.request(ns.DECLARATION, action, text=declaration.encode(request))
+            node: payloads.request(namespace, action, text=declaration.encode(request))
             for node, request in requests.items()
         }
         return {

@@ -13,13 +13,17 @@ from xml.etree import ElementTree as ET
 
 from ._client import Client, Request
 from ._errors import StanzaError
-from .archipel_protocol import jids, namespaces as ns
+from .archipel_protocol import jids, namespaces as ns, payloads
 from .archipel_protocol.errors import ArchipelError
 
 FORM_TYPE = "http://jabber.org/protocol/pubsub#node_config"
 # Fields of the form are named so (XEP-0060, 16.4.4); options of our modules leave it out.
 PREFIX = "pubsub#"
 BOOLEANS = {"1": "true", "0": "false"}
+
+# Of an account that has no affiliation with a node (XEP-0060, 4.1).
+NONE = "none"
+ITEM = "{%s}item" % ns.PUBSUB
 
 Values = t.Tuple[str, ...]
 
@@ -42,6 +46,55 @@ def values(value: t.Any) -> Values:
     if isinstance(value, bool):
         return (str(value).lower(),)
     return () if value is None else (str(value),)
+
+
+class _Builder(ET.TreeBuilder):
+    """Refuses document type declarations: they define entities, and XMPP has none (RFC 6120, 11.1)."""
+
+    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
+        raise ValueError("it has a document type declaration")
+
+
+def payload(content: str) -> ET.Element:
+    """The one element that XML text holds, as it is inside of an item; ValueError tells what is wrong."""
+    try:
+        element = ET.fromstring(content, ET.XMLParser(target=_Builder()))
+    except ET.ParseError as exc:
+        raise ValueError("it is no XML: %s" % exc) from None
+    foreign = [name for part in element.iter() for name in part.keys() if name.startswith("{")]
+    if foreign:
+        raise ValueError("attributes have no namespace here, as %s has" % foreign[0])
+    _inherit(element)
+    return element
+
+
+def _inherit(element: ET.Element) -> None:
+    """Elements without a namespace get that of an item, which is around them on the wire."""
+    if not payloads.split_tag(element.tag)[0]:
+        element.tag = "{%s}%s" % (ns.PUBSUB, element.tag)
+        for child in element:
+            _inherit(child)
+
+
+def text(element: ET.Element, outer: str = ns.PUBSUB) -> str:
+    """A payload in the one form that is compared and shown: attributes sorted, no blanks between elements."""
+    return ET.tostring(_plain(element, outer), encoding="unicode")
+
+
+def _plain(element: ET.Element, outer: str) -> ET.Element:
+    """A copy without prefixes; ``outer`` is the namespace of the element around it."""
+    namespace, name = payloads.split_tag(element.tag)
+    copy = ET.Element(name, {} if namespace == outer else {"xmlns": namespace})
+    copy.attrib.update(sorted(element.items()))
+    copy.extend(_plain(child, namespace) for child in element)
+    copy.text = _significant(element.text) if len(element) else element.text
+    for part, child in zip(copy, element):
+        part.tail = _significant(child.tail)
+    return copy
+
+
+def _significant(content: str | None) -> str | None:
+    return content if content and content.strip() else None
 
 
 class Service:
@@ -68,7 +121,37 @@ class Service:
         request = self._request(ns.PUBSUB, "items", name, "get")
         request.payload[0].set("max_items", "1")
         answer = self._client.send(request)
-        return answer is not None and next(answer.iter("{%s}item" % ns.PUBSUB), None) is not None
+        return answer is not None and next(answer.iter(ITEM), None) is not None
+
+    def items(self, name: str, ids: t.Collection[str] | None = None) -> dict[str, str]:
+        """Item id to payload, as `text` gives it, of these items as far as they are there; None: of all."""
+        request = self._request(ns.PUBSUB, "items", name, "get")
+        for item in sorted(ids or ()):
+            ET.SubElement(request.payload[0], ITEM, {"id": item})
+        try:
+            answer = self._client.send(request)
+        except StanzaError as exc:
+            if ids is None or exc.condition != "item-not-found":
+                raise
+            return {}  # ejabberd says so when it is asked for one item
+        found = () if answer is None else answer.iter(ITEM)
+        return {item.get("id", ""): "".join(map(text, item)) for item in found}
+
+    def publish(self, name: str, items: t.Mapping[str, str]) -> None:
+        """These items are there, with these payloads; one request an item (XEP-0060, 7.1.1)."""
+        requests = []
+        for item, content in items.items():
+            requests.append(self._request(ns.PUBSUB, "publish", name))
+            ET.SubElement(requests[-1].payload[0], ITEM, {"id": item}).append(payload(content))
+        self._all(requests)
+
+    def retract(self, name: str, items: t.Iterable[str]) -> None:
+        """These items go."""
+        requests = []
+        for item in items:
+            requests.append(self._request(ns.PUBSUB, "retract", name))
+            ET.SubElement(requests[-1].payload[0], ITEM, {"id": item})
+        self._all(requests)
 
     def create(self, name: str, config: t.Mapping[str, Values]) -> None:
         """A node with this configuration from its first moment on."""
@@ -94,6 +177,12 @@ class Service:
     def delete(self, name: str) -> None:
         """The node goes, with its items and subscriptions."""
         self._client.send(self._request(ns.PUBSUB_OWNER, "delete", name))
+
+    def _all(self, requests: list[Request]) -> None:
+        """Sends all requests; raises the first error among the answers."""
+        for answer in self._client.gather(requests):
+            if isinstance(answer, ArchipelError):
+                raise answer
 
     def _request(self, namespace: str, child: str, name: str, kind: str = "set") -> Request:
         payload = ET.Element("{%s}pubsub" % namespace)
@@ -124,7 +213,8 @@ def _fields(answer: ET.Element | None) -> dict[str, Values]:
 
 def _affiliations(answer: ET.Element | None) -> dict[str, str]:
     entries = () if answer is None else answer.iter("{%s}affiliation" % ns.PUBSUB_OWNER)
-    return {jids.bare(entry.get("jid", "")): entry.get("affiliation", "none") for entry in entries}
+    found = {jids.bare(entry.get("jid", "")): entry.get("affiliation", NONE) for entry in entries}
+    return {jid: affiliation for jid, affiliation in found.items() if affiliation != NONE}
 
 
 def _explained(error: ArchipelError, name: str, jid: str) -> ArchipelError:

@@ -9,6 +9,7 @@ Private to this collection; it may change without notice.
 from __future__ import annotations
 
 import re
+import typing as t
 from fractions import Fraction
 
 # IEC 80000-13. A bare letter means the same, as for qemu-img and virsh.
@@ -32,3 +33,13 @@ def parse(text: str) -> int:
     if size.denominator != 1 or size <= 0:
         raise ValueError(f"'{text}' is no whole, positive number of bytes")
     return int(size)
+
+
+def problems(option: str, text: str | None) -> t.Iterator[str]:
+    """What is wrong with the size ``text`` of ``option``, if it is given."""
+    if text is None:
+        return
+    try:
+        parse(text)
+    except ValueError as exc:
+        yield f"{option}: {exc}"

@@ -11,9 +11,9 @@ module: archipel_pubsub
 short_description: Manage publish-subscribe nodes of the platform
 version_added: 1.0.0
 description:
-  - Makes nodes of the platform's publish-subscribe service (XEP-0060) present, with a given configuration and given
-    publishers, or absent.
-  - A node's configuration that drifted is mended. Fields that are not declared stay as they are.
+  - Makes nodes of the platform's publish-subscribe service (XEP-0060) present, with a given configuration, affiliations
+    and items, or absent.
+  - What drifted from the declaration is mended. What is not declared stays as it is.
   - The account of O(jid) becomes the owner of what it makes, and must be an owner of what it changes.
 author:
   - Archipel maintainers (@archipel)
@@ -47,9 +47,72 @@ options:
   publishers:
     description:
       - Bare JIDs that may publish, exactly these. Owners always may.
-      - If not given, the publishers stay as they are.
+      - If not given, with O(kind) they are the platform's hypervisors as the roster of O(jid) tells them, and with
+        O(node) they stay as they are. They stay as they are, too, where the roster tells of no hypervisor.
     type: list
     elements: str
+  affiliations:
+    description:
+      - What accounts are to the node (XEP-0060, 4.1), O(publishers) besides. Accounts that are not named keep theirs,
+        unless O(purge_affiliations) is set.
+    type: list
+    elements: dict
+    suboptions:
+      jid:
+        description: Bare JID of the account.
+        type: str
+        required: true
+      affiliation:
+        description:
+          - V(owner) configures, deletes, publishes and reads. V(publisher) publishes and reads, V(publish-only)
+            publishes, V(member) reads what is not open to everyone, V(outcast) may do nothing, V(none) has no
+            affiliation.
+          - The account of O(jid) stays an owner.
+        type: str
+        choices:
+          - owner
+          - publisher
+          - publish-only
+          - member
+          - outcast
+          - none
+        required: true
+  purge_affiliations:
+    description:
+      - Every affiliation goes that neither O(affiliations) nor O(publishers) names. The account of O(jid) stays an
+        owner.
+    type: bool
+    default: false
+  items:
+    description:
+      - Items that the node holds or does not hold. Others stay, unless O(purge_items) is set.
+      - Only for a node that keeps its items.
+    type: list
+    elements: dict
+    suboptions:
+      id:
+        description: The item's identifier.
+        type: str
+        required: true
+      payload:
+        description:
+          - XML text of the one element that the item holds, without a document type declaration and not longer than the
+            node's field C(max_payload_size), or 60000 bytes. Needed if O(items[].state=present).
+          - Blanks between elements and the order of attributes do not count when it is compared with what is there.
+          - An element without a namespace of its own has that of the item around it,
+            C(http://jabber.org/protocol/pubsub), as those that Archipel publishes. Attributes have no namespace.
+        type: str
+      state:
+        description: Whether the item is there.
+        type: str
+        choices:
+          - absent
+          - present
+        default: present
+  purge_items:
+    description: Every item goes that O(items) does not name.
+    type: bool
+    default: false
   service:
     description:
       - JID of the publish-subscribe service.
@@ -79,6 +142,28 @@ EXAMPLES = r"""
     publishers:
       - hv1@example.org
       - hv2@example.org
+
+- name: Two roles that a client can offer, and no other
+  archipel.platform.archipel_pubsub:
+    kind: roles
+    items:
+      - id: reader
+        payload: <role name="reader" description="May look"/>
+      - id: operator
+        payload: |
+          <role name="operator" description="May start and stop">
+            <permission permission_target="template" permission_name="create" permission_value="true"/>
+            <permission permission_target="template" permission_name="shutdown" permission_value="true"/>
+          </role>
+    purge_items: true
+
+- name: A person reads the parked machines, and nobody publishes but the hypervisors
+  archipel.platform.archipel_pubsub:
+    kind: vmparking
+    affiliations:
+      - jid: alice@example.org
+        affiliation: member
+    purge_affiliations: true
 
 - name: A node of one's own
   archipel.platform.archipel_pubsub:
@@ -122,110 +207,56 @@ nodes:
       elements: str
       sample:
         - hv1@example.org
+    affiliations:
+      description: What accounts are to the node. Not there for a node that is absent.
+      type: list
+      elements: dict
+      sample:
+        - jid: automation@example.org
+          affiliation: owner
+        - jid: hv1@example.org
+          affiliation: publisher
+    items:
+      description:
+        - Of the items that O(items) names those that are there, and with O(purge_items) all. Only if O(items) is
+          given, and not there for a node that is absent.
+      type: list
+      elements: dict
+      sample:
+        - id: reader
+          payload: <role description="May look" name="reader" />
 """
 
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.archipel.platform.plugins.module_utils import _connection
+from ansible_collections.archipel.platform.plugins.module_utils import _connection, _pubsub_plan as planning
 from ansible_collections.archipel.platform.plugins.module_utils._client import Client
 from ansible_collections.archipel.platform.plugins.module_utils._errors import Conflict, InvalidSpec
-from ansible_collections.archipel.platform.plugins.module_utils._pubsub import Node, Service, Values, values
+from ansible_collections.archipel.platform.plugins.module_utils._pubsub import Service
+from ansible_collections.archipel.platform.plugins.module_utils._pubsub_plan import Desired, Plan, Present
 from ansible_collections.archipel.platform.plugins.module_utils.archipel_protocol import jids, pubsub
 from ansible_collections.archipel.platform.plugins.module_utils.archipel_protocol.errors import ArchipelError
 
-Config = t.Dict[str, t.Any]
-
-COMMON: Config = {
-    "publish_model": "publishers",
-    "deliver_notifications": True,
-    "deliver_payloads": True,
-    "notification_type": "headline",
-    "send_last_published_item": "never",
+ITEM: dict[str, t.Any] = {
+    "id": {"type": "str", "required": True},
+    "payload": {"type": "str"},
+    "state": {"type": "str", "choices": ["absent", "present"], "default": "present"},
 }
-# "max": as many as the server allows (XEP-0060, 16.4.4).
-KEPT: Config = {**COMMON, "persist_items": True, "max_items": "max"}
-PASSING: Config = {**COMMON, "persist_items": False}
-
-KINDS: dict[str, dict[str, Config]] = {
-    "tags": {pubsub.TAGS: {**KEPT, "access_model": "open", "notify_retract": False}},
-    "roles": {pubsub.ROLES: {**KEPT, "access_model": "open", "notify_retract": False}},
-    "adminaccounts": {pubsub.ADMIN_ACCOUNTS: {**KEPT, "access_model": "open", "notify_retract": True}},
-    "vmparking": {
-        pubsub.VM_PARKING: {**KEPT, "access_model": "whitelist", "notify_retract": True, "itemreply": "publisher"}
-    },
-    "vmrequest": {
-        name: {**PASSING, "access_model": "whitelist", "notify_retract": False, "itemreply": "publisher"}
-        for name in (pubsub.REQUESTS_IN, pubsub.REQUESTS_OUT)
-    },
-    "centralagent": {pubsub.CENTRAL_AGENT: {**PASSING, "access_model": "open", "notify_retract": True}},
+AFFILIATION: dict[str, t.Any] = {
+    "jid": {"type": "str", "required": True},
+    "affiliation": {"type": "str", "choices": list(planning.AFFILIATIONS), "required": True},
 }
 
 
-class Desired(t.NamedTuple):
-    """One declared node. ``publishers`` None: as they are."""
-
-    name: str
-    present: bool
-    config: dict[str, Values]
-    publishers: list[str] | None
-
-
-class Plan(t.NamedTuple):
-    """What is to be done; ``config`` and ``affiliations`` hold what differs."""
-
-    create: bool = False
-    delete: bool = False
-    config: dict[str, Values] = {}
-    affiliations: dict[str, str] = {}
-
-    @property
-    def changed(self) -> bool:
-        return self != Plan()
-
-
-def declared(params: t.Mapping[str, t.Any]) -> list[Desired]:
-    """The nodes that the options mean."""
-    nodes = KINDS[params["kind"]] if params["kind"] else {params["node"]: {}}
-    problems = [
-        "publishers: '%s' is no JID of an account" % jid for jid in params["publishers"] or () if not jids.node(jid)
-    ]
-    if problems:
-        raise InvalidSpec(problems)
-    publishers = None if params["publishers"] is None else sorted({jids.bare(jid) for jid in params["publishers"]})
-    return [
-        Desired(
-            name,
-            params["state"] == "present",
-            {key: values(value) for key, value in {**config, **params["config"]}.items()},
-            publishers,
-        )
-        for name, config in nodes.items()
-    ]
-
-
-def plan(existing: Node | None, desired: Desired, owner: str) -> Plan:
-    """The steps from what is to what shall be; ``owner`` is the bare JID that takes them."""
-    if not desired.present:
-        return Plan(delete=existing is not None)
-    present = existing or Node({}, {owner: "owner"})
-    affiliations = {}
-    if desired.publishers is not None:
-        wanted = {jid for jid in desired.publishers if present.affiliations.get(jid) not in ("owner", "publisher")}
-        surplus = set(present.publishers()) - set(desired.publishers)
-        affiliations = {**dict.fromkeys(sorted(surplus), "none"), **dict.fromkeys(sorted(wanted), "publisher")}
-    return Plan(
-        create=existing is None,
-        config={key: value for key, value in desired.config.items() if present.config.get(key) != value},
-        affiliations=affiliations,
-    )
-
-
-def outcome(existing: Node | None, desired: Desired, steps: Plan) -> Node | None:
-    """The node as the steps leave it, of its configuration what is declared."""
-    if not desired.present:
+def read(service: Service, desired: Desired) -> Present | None:
+    """What there is of a declared node, its items as far as the declaration is about them."""
+    node = service.read(desired.name)
+    if node is None:
         return None
-    return Node(desired.config, {**(existing.affiliations if existing else {}), **steps.affiliations})
+    items = desired.items if desired.present else None
+    wanted = None if desired.purge_items else list(items or ())
+    return Present(node, service.items(desired.name, wanted) if items or desired.purge_items else {})
 
 
 def apply(service: Service, name: str, steps: Plan) -> None:
@@ -237,48 +268,71 @@ def apply(service: Service, name: str, steps: Plan) -> None:
         service.configure(name, steps.config)
     if steps.affiliations:
         service.affiliate(name, steps.affiliations)
+    service.retract(name, steps.retract)
+    service.publish(name, steps.publish)
 
 
-def shown(node: Node | None, desired: Desired) -> dict[str, t.Any]:
-    """A node for the result and the diff: of its configuration what is declared."""
-    if node is None:
+def shown(present: Present | None, desired: Desired) -> dict[str, t.Any]:
+    """A node for the result and the diff: of its configuration and items what the declaration is about."""
+    if present is None:
         return {"node": desired.name, "state": "absent"}
-    config = {key: " ".join(node.config.get(key, ())) for key in sorted(desired.config)}
-    return {"node": desired.name, "state": "present", "config": config, "publishers": node.publishers()}
+    node, items = present
+    found = {
+        "node": desired.name,
+        "state": "present",
+        "config": {key: " ".join(node.config.get(key, ())) for key in sorted(desired.config)},
+        "publishers": node.publishers(),
+        "affiliations": [{"jid": jid, "affiliation": node.affiliations[jid]} for jid in sorted(node.affiliations)],
+    }
+    if desired.items is not None:
+        found["items"] = [{"id": item, "payload": items[item]} for item in sorted(items)]
+    return found
 
 
-def unknown(existing: Node, desired: Desired) -> list[str]:
-    """The declared fields that the service does not have."""
-    return ["config: the service knows no field '%s'" % key for key in desired.config if key not in existing.config]
+def check(service: Service, found: list[tuple[Desired, Present | None]], force: bool) -> None:
+    """Raises what speaks against the declaration, before anything changes."""
+    problems = [problem for desired, present in found for problem in planning.faults(present, desired)]
+    if problems:
+        raise InvalidSpec(problems)
+    for desired, present in found:
+        if present and not desired.present and not force and service.holds_items(desired.name):
+            raise Conflict("the node %s holds items; give force to delete it with them" % desired.name)
 
 
-class Result(t.NamedTuple):
-    changed: bool
-    before: dict[str, t.Any]
-    after: dict[str, t.Any]
-
-
-def converge(service: Service, desired: Desired, owner: str, force: bool, check_mode: bool) -> Result:
-    """Makes one declared node true; in check mode says what that would change."""
-    existing = service.read(desired.name)
-    if existing is not None and desired.present and unknown(existing, desired):
-        raise InvalidSpec(unknown(existing, desired))
-    steps = plan(existing, desired, owner)
-    if steps.delete and not force and service.holds_items(desired.name):
-        raise Conflict("the node %s holds items; give force to delete it with them" % desired.name)
-    if not check_mode:
-        apply(service, desired.name, steps)
-    return Result(steps.changed, shown(existing, desired), shown(outcome(existing, desired, steps), desired))
+def converge(client: Client, nodes: list[Desired], params: t.Mapping[str, t.Any], check_mode: bool) -> dict[str, t.Any]:
+    """Makes the declared nodes true; in check mode says what that would change. The module's result."""
+    owner = jids.bare(params["jid"])
+    service = Service(client, params["service"] or pubsub.service(client.domain))
+    if params["kind"] and params["publishers"] is None and params["state"] == "present":
+        hypervisors = ["%s@%s" % (node, client.domain) for node in client.hypervisors()]
+        nodes = [desired._replace(publishers=hypervisors or None) for desired in nodes]
+    found = [(desired, read(service, desired)) for desired in nodes]
+    check(service, found, params["force"])
+    result: dict[str, t.Any] = {"changed": False, "nodes": [], "diff": []}
+    for desired, present in found:
+        steps = planning.plan(present, desired, owner)
+        if not check_mode:
+            apply(service, desired.name, steps)
+        after = shown(planning.outcome(present, desired, steps, owner), desired)
+        result["nodes"].append(after)
+        if steps.changed:
+            result["changed"] = True
+            result["diff"].append({"before": shown(present, desired), "after": after})
+    return result
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **_connection.argument_spec(),
-            "kind": {"type": "str", "choices": list(KINDS)},
+            "kind": {"type": "str", "choices": list(planning.KINDS)},
             "node": {"type": "str"},
             "config": {"type": "dict", "default": {}},
             "publishers": {"type": "list", "elements": "str"},
+            "affiliations": {"type": "list", "elements": "dict", "options": AFFILIATION},
+            "purge_affiliations": {"type": "bool", "default": False},
+            "items": {"type": "list", "elements": "dict", "options": ITEM},
+            "purge_items": {"type": "bool", "default": False},
             "service": {"type": "str"},
             "state": {"type": "str", "choices": ["absent", "present"], "default": "present"},
             "force": {"type": "bool", "default": False},
@@ -288,18 +342,12 @@ def main() -> None:
         supports_check_mode=True,
     )
     try:
-        nodes = declared(module.params)
+        nodes = planning.declared(module.params, jids.bare(module.params["jid"]))
         with Client(_connection.options(module.params)) as client:
-            service = Service(client, module.params["service"] or pubsub.service(client.domain))
-            owner, force = jids.bare(module.params["jid"]), module.params["force"]
-            results = [converge(service, node, owner, force, module.check_mode) for node in nodes]
+            result = converge(client, nodes, module.params, module.check_mode)
     except ArchipelError as exc:
         module.fail_json(msg=exc.message)
-    module.exit_json(
-        changed=any(result.changed for result in results),
-        nodes=[result.after for result in results],
-        diff=[{"before": result.before, "after": result.after} for result in results if result.changed],
-    )
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ class Wanted(t.TypedDict, total=False):
     state: str  # states.DESIRED
     domain: str  # partial domain XML: what is stated, and nothing else
     defaults: str  # partial domain XML that counts only where the machine is created
-    exact: list[str]  # device classes whose stated list is the whole list: "disk", "interface", "graphics"
+    exact: list[str]  # device classes whose stated list is the whole list: "disk", "interface", ...
     volumes: list[Volume]  # made if missing
     autostart: bool | None  # None: not stated
     tags: list[str] | None  # None: not stated; else the whole list
@@ -41,13 +41,18 @@ class Wanted(t.TypedDict, total=False):
     wait_timeout: float  # seconds
 
 
-class Volume(t.TypedDict):
-    """A storage volume that a declaration asks for; ``capacity`` in bytes."""
-
+class _StatedVolume(t.TypedDict):
     pool: str
     name: str
     capacity: int
     format: str
+
+
+class Volume(_StatedVolume, total=False):
+    """A storage volume that a declaration asks for; ``capacity`` in bytes, 0: that of what it is made from."""
+
+    clone: str  # a volume of the same pool that it begins as a copy of
+    backing: str  # a volume of the same pool that it lies over
 
 
 class Facts(t.TypedDict, total=False):

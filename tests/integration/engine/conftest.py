@@ -85,14 +85,14 @@ class Hypervisor:
     async def plan(self, **wanted):
         return await self.one("plan", **wanted)
 
-    async def apply(self, **wanted):
+    async def apply(self, sender=AUTOMATION + "/test", **wanted):
         """Apply after a plan, which has to foretell exactly what happens; a second run changes nothing."""
-        foretold = await self.one("plan", **wanted)
-        happened = await self.one("apply", **wanted)
+        foretold = await self.one("plan", sender, **wanted)
+        happened = await self.one("apply", sender, **wanted)
         if "error" not in happened and "power off" not in happened.get("actions", []):
             assert happened == foretold
-            assert await self.one("plan", **wanted) == {"uuid": wanted["uuid"]}
-            assert await self.one("apply", **wanted) == {"uuid": wanted["uuid"]}
+            assert await self.one("plan", sender, **wanted) == {"uuid": wanted["uuid"]}
+            assert await self.one("apply", sender, **wanted) == {"uuid": wanted["uuid"]}
         return happened
 
     async def dump(self, uuid, flags=3):

@@ -157,7 +157,7 @@ def test_one_more_device_is_one_more_device(hypervisor, run, machine):
         "<domain><devices><rng model='virtio'><backend model='random'>/dev/urandom</backend></rng></devices></domain>"
     )
     result = run(hypervisor.apply(**machine, state="present", domain=extra))
-    assert [entry for entry in result["after"]["xml"] if entry.startswith("devices/rng[0]: <rng")]
+    assert (result["before"], result["after"]) == ({}, {"rng": {"source": "/dev/urandom"}})
     after = addresses(run(hypervisor.dump(machine["uuid"])))
     assert before.items() <= after.items()
 

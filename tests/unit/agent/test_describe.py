@@ -27,6 +27,9 @@ WEB = """
 </domain>
 """
 
+NETWORK = {"network": "default", "mac": "52:54:00:00:00:01", "model": "virtio"}
+DIRECT = {"direct": "eth0", "mac": "52:54:00:00:00:03"}
+
 
 def test_a_definition_in_the_terms_of_the_options():
     assert describe.definition(parse(WEB)) == {
@@ -45,7 +48,7 @@ def test_a_definition_in_the_terms_of_the_options():
         "networks": [
             {"network": "default", "mac": "52:54:00:00:00:01", "model": "virtio"},
             {"bridge": "br0", "mac": "52:54:00:00:00:02"},
-            {"type": "direct", "mac": "52:54:00:00:00:03"},
+            {"direct": "eth0", "mac": "52:54:00:00:00:03"},
         ],
         "graphics": [{"type": "vnc", "listen": "127.0.0.1", "password": "(set)"}],
     }
@@ -78,17 +81,56 @@ def test_sizes(kibibytes, text):
         (
             "<currentMemory unit='KiB'>131072",
             "<currentMemory unit='KiB'>65536",
-            {"xml": ["currentMemory: 131072"]},
-            {"xml": ["currentMemory: 65536"]},
+            {"memory": "128MiB"},
+            {"memory": "64MiB", "max_memory": "128MiB"},
         ),
         ("/vm/iso/x.iso", "/vm/iso/y.iso", {"cdrom": "/vm/iso/x.iso"}, {"cdrom": "/vm/iso/y.iso"}),
         ("<source file='/vm/iso/x.iso'/>", "", {"cdrom": "/vm/iso/x.iso"}, {"cdrom": ""}),
         ("quiet", "debug", {"cmdline": "quiet"}, {"cmdline": "debug"}),
         (
             "type='qcow2'/>",
-            "type='qcow2' cache='none'/>",
+            "type='qcow2' copy_on_read='on'/>",
             {"xml": []},
-            {"xml": ["devices/disk[vda]/driver/@cache: none"]},
+            {"xml": ["devices/disk[vda]/driver/@copy_on_read: on"]},
+        ),
+        (
+            "<vcpu placement='static'>2",
+            "<vcpu placement='static' current='2'>4",
+            {},
+            {"max_vcpus": 4},
+        ),
+        (
+            "<interface type='bridge'>",
+            "<interface type='bridge'><link state='down'/><filterref filter='f'/>",
+            {"networks": [NETWORK, {"bridge": "br0", "mac": "52:54:00:00:00:02"}, DIRECT]},
+            {
+                "networks": [
+                    NETWORK,
+                    {"bridge": "br0", "mac": "52:54:00:00:00:02", "link": "down", "filter": "f"},
+                    DIRECT,
+                ]
+            },
+        ),
+        (
+            "</devices>",
+            "<serial type='tcp'><source mode='bind' host='::1' service='1'/></serial>"
+            "<channel type='unix'><target type='virtio' name='a'/></channel><watchdog model='itco' action='reset'/>"
+            "<rng model='virtio'><rate bytes='9'/><backend model='random'>/dev/random</backend></rng>"
+            "<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>"
+            "<filesystem type='mount'><source dir='/vm/s'/><target dir='t'/></filesystem>"
+            "<hostdev mode='subsystem' type='mdev'><source><address uuid='u'/></source></hostdev>"
+            "<video><model type='vga'/></video></devices>",
+            {},
+            {
+                "serials": [{"type": "tcp", "host": "::1", "port": "1"}],
+                "channels": [{"name": "a", "type": "unix"}],
+                "watchdog": {"model": "itco", "action": "reset"},
+                "rng": {"source": "/dev/random", "rate_bytes": 9},
+                "tpm": {"model": "tpm-crb", "version": "2.0"},
+                "filesystems": [{"source": "/vm/s", "target": "t"}],
+                "host_devices": ["hostdev[mdev,uuid=u]"],
+                "video": {"model": "vga"},
+            },
         ),
         (
             "<os>",

@@ -369,3 +369,17 @@ def test_identity_is_carried_over():
 )
 def test_families_of_machines(machine, family, pinned):
     assert (merge.machine_family(machine), merge.is_pinned(machine)) == (family, pinned)
+
+
+def test_sound_through_spice_goes_with_spice():
+    before = "<domain><name>a</name><devices><graphics type='spice'/><audio id='1' type='spice'/></devices></domain>"
+    result = overlay.overlay(parse(before), parse("<domain><devices/></domain>"), "a", exact=["graphics"])
+    assert result.find("devices/audio") is None
+
+
+def test_a_drive_does_not_take_the_place_of_a_disk_that_goes():
+    disk = "<disk device='disk'><target dev='sda' bus='sata'/></disk>"
+    before = f"<domain><name>a</name><devices>{disk}</devices></domain>"
+    stated = "<domain><devices><disk type='file' device='cdrom'/></devices></domain>"
+    result = overlay.overlay(parse(before), parse(stated), "a", exact=["disk"])
+    assert [disk.find("target").get("dev") for disk in result.iter("disk")] == ["sdb"]

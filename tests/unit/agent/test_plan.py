@@ -12,6 +12,7 @@ import pytest
 from archipel_agent import plan
 from archipel_agent.domain_xml import parse
 from archipel_agent.prediction import Prediction
+from archipel_agent.storage import Changes
 from archipel_agent.wanted import Desired
 from archipel_protocol import states
 from archipel_protocol.errors import ArchipelError
@@ -23,6 +24,7 @@ WEB = (
     "</domain>"
 )
 VOLUME = {"pool": "default", "name": "web.qcow2", "capacity": 1, "format": "qcow2"}
+NO_CHANGES = Changes()
 EVERY = sorted(states.NAMES)
 
 
@@ -72,7 +74,7 @@ def steps(made):
     ],
 )
 def test_power(state, wanted, actions):
-    made = plan.change(existing(state), desired(wanted), None, [])
+    made = plan.change(existing(state), desired(wanted), None, NO_CHANGES)
     assert made.actions == actions
     assert made.changed is bool(actions)
     if actions:
@@ -81,7 +83,8 @@ def test_power(state, wanted, actions):
 
 
 def test_a_new_machine():
-    made = plan.change(None, desired("running", autostart=True), prediction(), [VOLUME])
+    changes = Changes({"/vm/drives/web.qcow2": VOLUME})
+    made = plan.change(None, desired("running", autostart=True), prediction(), changes)
     assert steps(made) == ["create_volume", "manage", "define", "set_autostart", "start"]
     assert made.actions == ["create volume default/web.qcow2", "define", "set autostart", "start"]
     assert made.before == {}
@@ -99,7 +102,7 @@ def test_a_new_machine():
 
 @pytest.mark.parametrize("wanted, state", [("present", "stopped"), ("stopped", "stopped"), ("paused", "paused")])
 def test_the_first_state_of_a_new_machine(wanted, state):
-    assert plan.change(None, desired(wanted), prediction(), []).after["state"] == state
+    assert plan.change(None, desired(wanted), prediction(), NO_CHANGES).after["state"] == state
 
 
 @pytest.mark.parametrize(
@@ -114,14 +117,14 @@ def test_the_first_state_of_a_new_machine(wanted, state):
     ],
 )
 def test_a_running_guest_sees_a_change_after_a_restart(state, wanted, reasons):
-    made = plan.change(existing(state), desired(wanted), prediction(">1024<", ">2048<"), [])
+    made = plan.change(existing(state), desired(wanted), prediction(">1024<", ">2048<"), NO_CHANGES)
     assert "define" in made.actions
     assert made.before["memory"] == "1MiB" and made.after["memory"] == "2MiB"
     assert made.restart_required == reasons
 
 
 def test_a_medium_is_changed_live():
-    made = plan.change(existing(states.RUNNING), desired(), prediction("/vm/iso/a", "/vm/iso/b"), [])
+    made = plan.change(existing(states.RUNNING), desired(), prediction("/vm/iso/a", "/vm/iso/b"), NO_CHANGES)
     assert made.actions == ["change medium in sda", "define"]
     assert (made.before, made.after) == ({"cdrom": "/vm/iso/a"}, {"cdrom": "/vm/iso/b"})
     assert made.restart_required == []
@@ -135,7 +138,7 @@ def test_a_medium_is_changed_live():
     ],
 )
 def test_a_medium_is_not_changed_live(state, old, new):
-    assert plan.change(existing(state), desired(), prediction(old, new), []).actions == ["define"]
+    assert plan.change(existing(state), desired(), prediction(old, new), NO_CHANGES).actions == ["define"]
 
 
 @pytest.mark.parametrize(
@@ -149,7 +152,7 @@ def test_a_medium_is_not_changed_live(state, old, new):
     ],
 )
 def test_autostart(now, wanted, actions):
-    made = plan.change(existing(autostart=now), desired(autostart=wanted), None, [])
+    made = plan.change(existing(autostart=now), desired(autostart=wanted), None, NO_CHANGES)
     assert made.actions == actions
     if actions:
         assert (made.before, made.after) == ({"autostart": now}, {"autostart": wanted})
@@ -174,13 +177,13 @@ TAGGED = WEB.replace(
 @pytest.mark.parametrize("state", [states.SHUTOFF, states.RUNNING])
 def test_tags_need_no_restart(state, now, wanted, actions, before, after):
     machine = dataclasses.replace(existing(state), definition=parse(now))
-    made = plan.change(machine, desired(tags=wanted), None, [])
+    made = plan.change(machine, desired(tags=wanted), None, NO_CHANGES)
     assert (made.actions, made.before, made.after) == (actions, before, after)
     assert made.restart_required == []
 
 
 def test_a_new_machine_is_tagged_after_it_is_defined():
-    made = plan.change(None, desired("running", tags=("web",)), prediction(), [])
+    made = plan.change(None, desired("running", tags=("web",)), prediction(), NO_CHANGES)
     assert steps(made) == ["manage", "define", "set_tags", "start"]
     assert made.after["tags"] == ["web"]
     assert (
@@ -190,15 +193,15 @@ def test_a_new_machine_is_tagged_after_it_is_defined():
 
 
 def test_another_name():
-    made = plan.change(existing(name="old"), desired("running"), prediction(">1024<", ">2048<"), [])
+    made = plan.change(existing(name="old"), desired("running"), prediction(">1024<", ">2048<"), NO_CHANGES)
     assert made.actions == ["rename to web", "define", "start"]
     assert made.before == {"memory": "1MiB", "name": "old", "state": "stopped"}
-    assert plan.change(existing(states.RUNNING, name="old"), desired("stopped"), None, []).actions == [
+    assert plan.change(existing(states.RUNNING, name="old"), desired("stopped"), None, NO_CHANGES).actions == [
         "shut down",
         "rename to web",
     ]
     with pytest.raises(ArchipelError, match="'old' is running; it can be renamed to 'web' only while it is stopped"):
-        plan.change(existing(states.RUNNING, name="old"), desired("running"), None, [])
+        plan.change(existing(states.RUNNING, name="old"), desired("running"), None, NO_CHANGES)
 
 
 @pytest.mark.parametrize("state", EVERY)
@@ -230,7 +233,7 @@ def test_nothing_to_do_is_reached_from_everywhere(state, wanted):
     """Whatever a plan ends in needs no further plan."""
     if wanted == "absent":
         return
-    made = plan.change(existing(state), desired(wanted), None, [])
+    made = plan.change(existing(state), desired(wanted), None, NO_CHANGES)
     ends = {"running": states.RUNNING, "paused": states.PAUSED, "stopped": states.SHUTOFF, "present": state}[wanted]
     assert made.changed or states.NAMES[state] in (wanted, states.NAMES[ends], "unknown")
-    assert not plan.change(dataclasses.replace(existing(state), state=ends), desired(wanted), None, []).changed
+    assert not plan.change(dataclasses.replace(existing(state), state=ends), desired(wanted), None, NO_CHANGES).changed

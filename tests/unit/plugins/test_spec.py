@@ -10,6 +10,10 @@ from ansible_collections.archipel.platform.plugins.module_utils._errors import I
 
 from .specs import spec
 
+LINKS = (
+    "give one of network (one of libvirt's), bridge (one of the host's), direct (a network device of the host) and user"
+)
+
 
 @pytest.mark.parametrize(
     ("text", "size"),
@@ -67,15 +71,18 @@ def test_sizes_that_make_no_sense(text, reason):
         ({"disks": [{"path": "/vm/drives/a.qcow2"}, {"volume": "b"}, {"name": "c", "size": "1GiB"}]}, []),
         (
             {"disks": [{"name": "root"}]},
-            ["disks[0]: give path (an existing file), volume (an existing volume) or size (a volume to be created)"],
+            [
+                "disks[0]: give path (an existing file), network (storage elsewhere), volume (an existing volume), or "
+                "size, clone or backing (a volume to be created)"
+            ],
         ),
         (
             {"disks": [{"size": "1GiB"}]},
-            ["disks[0]: a volume that is created with size needs name or volume, to be called something"],
+            ["disks[0]: a volume that is created needs name or volume, to be called something"],
         ),
         (
             {"disks": [{"path": "/a", "size": "1GiB", "pool": "p"}]},
-            ["disks[0]: path is an existing file, so pool and size cannot be given"],
+            ["disks[0]: path is an existing file or device, so pool and size cannot be given"],
         ),
         ({"disks": [{"path": "a"}]}, ["disks[0].path: 'a' must be absolute"]),
         ({"disks": [{"volume": "../a"}]}, ["disks[0].volume: '../a' must not be empty or have a '/'"]),
@@ -91,8 +98,8 @@ def test_sizes_that_make_no_sense(text, reason):
         (
             {"networks": [{}, {"network": "a", "bridge": "b"}]},
             [
-                "networks[0]: give either network (one of libvirt's) or bridge (one of the host's)",
-                "networks[1]: give either network (one of libvirt's) or bridge (one of the host's)",
+                "networks[0]: " + LINKS,
+                "networks[1]: " + LINKS,
             ],
         ),
         (
@@ -118,6 +125,86 @@ def test_sizes_that_make_no_sense(text, reason):
         ),
         ({"kernel": "vmlinuz"}, ["kernel: 'vmlinuz' must be an absolute path on the hypervisor"]),
         ({"kernel": "", "cmdline": "quiet"}, ["cmdline: means nothing without kernel"]),
+        ({"memory": "1GiB", "max_memory": "2GiB", "vcpus": 2, "max_vcpus": 4, "cpu": {"cores": 4}}, []),
+        ({"memory": "2GiB", "max_memory": "1GiB"}, ["max_memory: '1GiB' is less than the memory, '2GiB'"]),
+        ({"max_memory": "1GiB"}, ["max_memory: needs memory, to tell how much of it the guest has now"]),
+        ({"vcpus": 4, "max_vcpus": 2}, ["max_vcpus: 2 is less than vcpus, 4"]),
+        (
+            {"vcpus": 4, "cpu": {"sockets": 2, "cores": 3}},
+            ["cpu: sockets x cores x threads are 6, and the virtual processors at most 4"],
+        ),
+        (
+            {"cpu": {"mode": "host-model", "model": "EPYC"}},
+            ["cpu.model: means nothing in the mode host-model, which takes the host's processor"],
+        ),
+        ({"cpu": {"mode": "custom"}}, ["cpu.model: is needed in the mode custom"]),
+        (
+            {"numa": [{"cpus": "0-1", "memory": "1GB"}, {"cpus": "all", "memory": "1GiB"}], "numa_nodes": "x"},
+            [
+                "numa[0].memory: '1GB' has the unknown unit 'GB'; known are B, KiB, MiB, GiB, TiB",
+                "numa[1].cpus: 'all' is no list of processors such as 0-3,8",
+                "numa_nodes: 'x' is no list of the host's nodes such as 0-1",
+            ],
+        ),
+        ({"boot": ["hd", "cdrom", "hd"]}, ["boot: hd is there twice"]),
+        ({"clock": {"offset": "timezone"}}, ["clock.timezone: goes with the offset timezone, and only with it"]),
+        (
+            {"metadata": ["<a/>", "<b", "<x:c xmlns:x='urn:c'/>"]},
+            [
+                "metadata[0]: <a> must be of an XML namespace of its own",
+                "metadata[1]: is not well-formed: unclosed token: line 1, column 0",
+            ],
+        ),
+        (
+            {"disks": [{"volume": "a", "target": "vda"}, {"volume": "b", "target": "vda"}]},
+            ["disks[1].target: 'vda' is that of disks[0]"],
+        ),
+        (
+            {"disks": [{"name": "a", "clone": "gold", "backing": "gold"}]},
+            ["disks[0]: clone is a copy, and backing an overlay; give one of them"],
+        ),
+        (
+            {"disks": [{"name": "a", "backing": "gold", "format": "raw"}]},
+            ["disks[0].backing: only qcow2 knows backing files, raw does not"],
+        ),
+        (
+            {"disks": [{"volume": "a", "limits": {"total_iops_sec": 1, "read_iops_sec": 1, "read_bytes_sec": -1}}]},
+            [
+                "disks[0].limits.read_bytes_sec: must be at least 0, which is no limit",
+                "disks[0].limits: total_iops_sec excludes read_iops_sec",
+            ],
+        ),
+        (
+            {"networks": [{"user": True, "direct_mode": "bridge", "bandwidth": {"inbound": {"peak": 0}}}]},
+            [
+                "networks[0].direct_mode: means nothing without direct",
+                "networks[0].bandwidth.inbound: needs average, in KiB a second",
+                "networks[0].bandwidth.inbound.peak: must be at least 1",
+            ],
+        ),
+        ({"graphics": [{"port": 80}]}, ["graphics[0].port: 80 must be from 5900 to 65535"]),
+        (
+            {"serials": [{"type": "tcp", "host": "::1", "path": "/x"}]},
+            ["serials[0]: a port of type tcp has no path", "serials[0]: a port of type tcp needs port"],
+        ),
+        ({"channels": [{"name": "a"}, {"name": "a"}]}, ["channels: the name 'a' is there twice"]),
+        (
+            {"rng": {"source": "random", "rate_period": 1}},
+            [
+                "rng.source: 'random' must be a device of the host such as /dev/urandom, builtin, or none",
+                "rng.rate_period: means nothing without rate_bytes",
+            ],
+        ),
+        ({"filesystems": [{"source": "a", "target": "t"}]}, ["filesystems[0].source: 'a' must be absolute"]),
+        (
+            {"host_devices": [{"pci": "1:0.0"}, {"usb": "1", "mdev": "x"}]},
+            [
+                "host_devices[0].pci: '1:0.0' is not an address such as 0000:01:00.0",
+                "host_devices[1]: give one of pci, usb and mdev",
+                "host_devices[1].usb: '1' is not vendor and product such as 046d:c52b",
+                "host_devices[1].mdev: 'x' is not a UUID",
+            ],
+        ),
         ({"wait_timeout": 0}, ["wait_timeout: must be more than 0 seconds"]),
         ({"xml": "<domain/>"}, []),
         ({"xml": "<network/>"}, ["xml: must be a <domain/>, not <network/>"]),

@@ -17,12 +17,25 @@ import weakref
 
 from archipel_protocol import errors, jids
 
-from . import chat, config as configuration, gate, grants, libvirt_facade, logs, migration, notify, xmpp
+from . import (
+    chat,
+    config as configuration,
+    gate,
+    grants,
+    libvirt_facade,
+    logs,
+    migration,
+    notify,
+    unfinished,
+    xmpp,
+)
 from .config import Config
 from .contacts import Contacts
 from .hypervisor import HypervisorEntity
 from .normaliser_client import Normaliser
+from .outbox import Outbox
 from .permissions import Permissions
+from .pushes import Pushes
 from .store import Row, Store
 from .virtual_machine import VirtualMachineEntity
 
@@ -31,12 +44,18 @@ log = logging.getLogger(__name__)
 # The modules that declare handlers.
 CAPABILITIES = (
     "hypervisor_control",
+    "host_facts",
+    "lifecycle",
+    "soft_alloc",
+    "clone",
     "vm_control",
+    "vm_resources",
     "vm_definition",
     "declaration",
     "migration",
     "handover",
     "permission_control",
+    "grants_declaration",
 )
 
 # Options that are built into what runs.
@@ -68,6 +87,7 @@ class Agent:
         )
         self.server = _server(config)
         self.store = Store(config.archipel_folder_lib / "hypervisor.sqlite3")
+        self.pushes = Pushes(self, Outbox(config.archipel_folder_lib / "pushes.sqlite3"))
         self.libvirt = libvirt_facade.Libvirt(config.libvirt_uri, config.libvirt_timeout)
         self.normaliser = Normaliser(str(config.archipel_folder_lib / "normaliser"), self.libvirt)
         self.contacts = Contacts(self)
@@ -136,7 +156,9 @@ class Agent:
         """Starts everything; returns when libvirt and the XMPP server were tried, whatever came of it."""
         rows = self.store.rows()
         # An earlier life may have ended between two databases.
-        self.permissions.keep_only({jids.bare(self.jid), *(row.jid for row in rows)})
+        entities = {jids.bare(self.jid), *(row.jid for row in rows)}
+        self.permissions.keep_only(entities)
+        self.pushes.keep_only(entities)
         for row in rows:
             self._add(row)
         self.libvirt.on_event(self._on_event)
@@ -158,6 +180,7 @@ class Agent:
         await self.libvirt.stop()
         self.store.close()
         self.permissions.close()
+        self.pushes.close()
 
     def spawn(self, work: t.Coroutine[t.Any, t.Any, t.Any], name: str) -> asyncio.Task[t.Any]:
         """Runs ``work`` beside everything else; it is ended with the agent, and its failure is logged."""
@@ -178,29 +201,40 @@ class Agent:
         return uuid in self.vms and not self.vms[uuid].releasing
 
     def lock(self, uuid: str) -> t.AsyncContextManager[None]:
-        """One mutating operation a virtual machine at a time; ArchipelError while it is on its way to another host."""
+        """One mutating operation a virtual machine at a time.
+
+        ArchipelError while it is on its way to another host, or something that was interrupted is not done with it.
+        """
         return self._operation(uuid)
 
     @contextlib.asynccontextmanager
     async def _operation(self, uuid: str) -> t.AsyncIterator[None]:
         # Before and after: a migration may take hours, and one may have begun while this waited.
-        self._refuse_migrating(uuid)
+        self._refuse_busy(uuid)
         async with self.mutex(uuid):
-            self._refuse_migrating(uuid)
+            self._refuse_busy(uuid)
             yield
 
     def mutex(self, uuid: str) -> asyncio.Lock:
         """The lock below lock()."""
         return self._locks.setdefault(uuid, asyncio.Lock())
 
-    def _refuse_migrating(self, uuid: str) -> None:
+    def _refuse_busy(self, uuid: str) -> None:
+        if self.store.unfinished(uuid):
+            message = f"an interrupted {self.store.unfinished(uuid)[0].action} of {uuid} is being brought to its end"
+            raise errors.ArchipelError(message, errors.CODE_MIGRATING)
         row = self.store.row(jids.vm_jid(uuid, self.domain))
         if row is not None and row.handover_to:
             peer = jids.node(row.handover_to)
             raise errors.ArchipelError(f"{row.name} is migrating to {peer}", errors.CODE_MIGRATING)
 
-    async def manage(self, uuid: str, name: str) -> None:
-        """Brings a domain under management; its account and login follow in the background. Again: no change."""
+    async def manage(self, uuid: str, name: str, change: str = "alloc") -> None:
+        """Brings a domain under management; its account and login follow in the background. Again: no change.
+
+        ``change`` is the hypervisor's push.
+        """
+        if not self.is_managed(uuid):
+            self.pushes.membership(change, uuid)
         entity = self.vms.get(uuid)
         jid = jids.vm_jid(uuid, self.domain)
         if entity is None:
@@ -211,9 +245,14 @@ class Agent:
         self.spawn(entity.refresh(), f"look at {uuid}")
         self.hypervisor.count()
 
-    async def take_over(self, uuid: str, name: str, password: str) -> VirtualMachineEntity:
-        """Manages a machine whose account exists: it gets a new password as soon as it is logged in."""
+    async def take_over(self, uuid: str, name: str, password: str, pushes: t.Any) -> VirtualMachineEntity:
+        """Manages a machine whose account exists: it gets a new password as soon as it is logged in.
+
+        ``pushes`` is what Pushes.part() returned on the host that it comes from.
+        """
         jid = jids.vm_jid(uuid, self.domain)
+        self.pushes.arrive(jid, pushes)
+        self.pushes.membership("migrate", uuid)
         row = self.store.add(jid, name, password, registered=True)
         self.store.change(jid, next_password=secrets.token_urlsafe(32))
         entity = self._add(row)
@@ -221,20 +260,26 @@ class Agent:
         self.hypervisor.count()
         return entity
 
-    async def release(self, uuid: str) -> None:
-        """Ends management: account and row go, now or as soon as the server answers. The domain stays as it is."""
+    async def release(self, uuid: str, change: str = "free") -> None:
+        """Ends management: account and row go, now or as soon as the server answers. The domain stays as it is.
+
+        ``change`` is the hypervisor's push.
+        """
         entity = self.vms.get(uuid)
         if entity is None:
             return
+        if not entity.releasing:
+            self.pushes.membership(change, uuid)
         self.store.change(entity.bare, releasing=True)
         await asyncio.wait({entity.release()}, timeout=RELEASE)
 
     def forget(self, entity: VirtualMachineEntity) -> None:
         """Drops row, grants and entity; the account stays as it is."""
-        self.store.remove(entity.bare)
-        self.permissions.forget(entity.bare)
         if self.vms.get(entity.uuid) is entity:
             del self.vms[entity.uuid]
+        self.store.remove(entity.bare)
+        self.permissions.forget(entity.bare)
+        self.pushes.forget(entity.bare)
         self.hypervisor.count()
         # Beside, because the request that brought this about may be one of the entity's own, still to be answered.
         self.spawn(entity.stop(GRACE), f"end of {entity.uuid}")
@@ -281,6 +326,7 @@ class Agent:
             else:
                 self.spawn(entity.refresh(), f"look at {uuid}")
         migration.resume(self)
+        unfinished.resume(self)
 
 
 def _server(config: Config) -> xmpp.Server:

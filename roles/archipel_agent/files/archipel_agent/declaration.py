@@ -16,7 +16,7 @@ from archipel_protocol import declaration as wire, jids, namespaces as ns, permi
 from archipel_protocol.declaration import Facts, Result
 from archipel_protocol.errors import CODE_DECLARATION, CODE_PERMISSION, ArchipelError
 
-from . import describe, domain_xml, domains, host_access, plan, prediction, volumes, wanted
+from . import describe, domain_xml, domains, host_access, plan, prediction, storage, volumes, wanted
 from .dispatch import Request, handler
 from .domain_xml import Element
 from .domains import Machine
@@ -173,12 +173,12 @@ async def _plan(agent: t.Any, request: Request, desired: Desired, snapshot: _Sna
     if desired.state == "absent":
         return plan.removal(existing, desired, agent.is_managed(desired.uuid))
     stated = domain_xml.parse_domain(desired.domain, "domain")
-    to_make = await _resolve_volumes(agent, desired, stated, existing)
+    changes = await _resolve_volumes(agent, desired, stated, existing)
     predicted = await _predict(agent, _normalise(agent, request, existing), desired, stated, existing)
     if not request.permits(names.HOST_ACCESS):
         definition = None if predicted is None else predicted.definition
-        _refuse(request, await _host_access(agent, definition, to_make))
-    return plan.change(existing, desired, predicted, list(to_make.values()))
+        _refuse(request, await _host_access(agent, definition, changes))
+    return plan.change(existing, desired, predicted, changes)
 
 
 def _check_identity(agent: t.Any, desired: Desired, snapshot: _Snapshot) -> None:
@@ -195,16 +195,16 @@ def _check_identity(agent: t.Any, desired: Desired, snapshot: _Snapshot) -> None
 
 async def _resolve_volumes(
     agent: t.Any, desired: Desired, stated: Element, existing: plan.Existing | None
-) -> dict[str, wire.Volume]:
-    """Have disks name files; the volumes that are to be made, by path."""
+) -> storage.Changes:
+    """Have disks name files; what is to be done to volumes for them."""
     definition = None if existing is None else existing.definition
-    references, paths = volumes.needed(stated, definition)
-    references += [(volume["pool"], volume["name"]) for volume in desired.volumes]
+    references, paths = storage.needed(stated, definition)
+    references += storage.references(desired.volumes)
     if not references and not paths:
-        return {}
+        return storage.Changes()
     found, formats = await agent.libvirt.call(volumes.look_up, dict.fromkeys(references), paths)
-    volumes.resolve(stated, definition, found, formats, desired.volumes)
-    return volumes.missing(desired.volumes, found)
+    storage.resolve(stated, definition, found, formats, desired.volumes)
+    return storage.changes(desired.volumes, found)
 
 
 def _refuse(request: Request, reasons: list[str]) -> None:
@@ -258,14 +258,17 @@ async def _predict(
     return await prediction.creation(desired, stated, defaults, domain_type, normalise)
 
 
-async def _host_access(agent: t.Any, definition: Element | None, to_make: t.Mapping[str, wire.Volume]) -> list[str]:
-    """Why a new definition, and volumes that are to be made, need the permission ``host_access``."""
-    outside = [volume for path, volume in to_make.items() if not host_access.is_inside(path)]
+async def _host_access(agent: t.Any, definition: Element | None, changes: storage.Changes) -> list[str]:
+    """Why a new definition, and what is to be done to volumes, need the permission ``host_access``."""
+    touched = {**changes.make, **{path: growth.volume for path, growth in changes.grow.items()}}
+    outside = [volume for path, volume in touched.items() if not host_access.is_inside(path)]
     reasons = [f"the pool '{volume['pool']}' is no folder below {host_access.ALLOWED_ROOT}" for volume in outside]
+    if not reasons and changes.origins:
+        reasons = await agent.libvirt.call(volumes.chains_outside, changes.origins, host_access.ALLOWED_ROOT)
     if definition is None or reasons:
         return reasons
     reasons = host_access.check(definition, {await _emulator(agent, definition)})
     if not reasons:
         xml = domain_xml.serialise(definition)
-        reasons = await agent.libvirt.call(volumes.outside, xml, host_access.ALLOWED_ROOT, frozenset(to_make))
+        reasons = await agent.libvirt.call(volumes.outside, xml, host_access.ALLOWED_ROOT, frozenset(changes.make))
     return reasons

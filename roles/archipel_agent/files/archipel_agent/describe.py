@@ -8,25 +8,49 @@ from __future__ import annotations
 import re
 import typing as t
 
-from . import domain_xml, metadata
-from .domain_xml import SECRET_CHANGED, SECRET_SET, Element, attribute_of, text_of
+from . import describe_devices, domain_xml, metadata
+from .domain_xml import SECRET_CHANGED, Element, attribute_of, text_of
 
 Terms = t.Dict[str, t.Any]
 
+_DEVICE = r"devices/%s\[[^/]*\]"
 # Changed paths that a term tells of. A term that did not change covers nothing.
 _COVERED = (
-    ("name", r"name"),
+    *((term, term) for term in ("name", "title", "description", "on_poweroff", "on_reboot", "on_crash")),
     ("domain_type", r"@type"),
-    ("memory", r"memory(/@unit)?"),
-    ("vcpus", r"vcpu"),
+    ("memory", r"(memory|currentMemory)(/@unit)?"),
+    ("max_memory", r"memory"),
+    ("vcpus", r"vcpu(/@current)?"),
+    ("max_vcpus", r"vcpu(/@current)?"),
+    ("machine", r"os/type/@machine"),
+    ("arch", r"os/type/@arch"),
+    ("firmware", r"os/(@firmware|loader.*|nvram.*|firmware.*)"),
+    ("boot", r"os/boot(\[.*)?(/@dev)?"),
     ("kernel", r"os/kernel"),
     ("initrd", r"os/initrd"),
     ("cmdline", r"os/cmdline"),
-    ("disks", r"devices/disk\[[^/]*\](/@type|/source(/.*)?|/driver/@type|/target/@bus)?"),
-    ("cdrom", r"devices/disk\[[^/]*\](/@type|/source(/.*)?)?"),
-    ("networks", r"devices/interface\[[^/]*\](/@type|/source(/.*)?|/model(/.*)?)?"),
+    ("cpu", r"cpu(/@(mode|match)|/model(/.*)?|/topology(/.*)?)?"),
+    ("numa", r"cpu/numa(/cell.*)?"),
+    ("clock", r"clock/@(offset|timezone)"),
     ("tags", r"metadata/tags(/.*)?"),
-    ("graphics", r"devices/graphics\[[^/]*\](/@listen|/@passwd|/listen(/.*)?)?"),
+    ("disks", _DEVICE % "disk" + r"(/@type|/source(/.*)?|/driver/@(type|cache|io|discard)|/target/@bus|/serial)?"),
+    ("disks", _DEVICE % "disk" + r"/iotune(/.*)?"),
+    ("cdrom", _DEVICE % "disk" + r"(/@type|/source(/.*)?)?"),
+    ("networks", _DEVICE % "interface" + r"(/@type|/source(/.*)?|/model(/.*)?|/link(/.*)?|/filterref(/.*)?)?"),
+    ("networks", _DEVICE % "interface" + r"/bandwidth(/.*)?"),
+    ("graphics", _DEVICE % "graphics" + r"(/@listen|/@passwd|/@port|/@autoport|/listen(/.*)?)?"),
+    ("video", _DEVICE % "video" + r"(/model.*)?"),
+    ("serials", _DEVICE % "(serial|console)" + r"(/@type|/source.*|/protocol.*)?"),
+    ("channels", _DEVICE % "channel" + r"(/@type)?"),
+    ("watchdog", _DEVICE % "watchdog" + r"(/@model|/@action)?"),
+    ("rng", _DEVICE % "rng" + r"(/backend.*|/rate.*)?"),
+    ("tpm", _DEVICE % "tpm" + r"(/@model|/backend.*)?"),
+    ("filesystems", _DEVICE % "filesystem" + r"(/driver.*|/source.*)?"),
+    ("host_devices", _DEVICE % "hostdev"),
+)
+_TEXTS = (
+    *((term, term) for term in ("title", "description", "on_poweroff", "on_reboot", "on_crash")),
+    *((term, f"os/{term}") for term in ("kernel", "initrd", "cmdline")),
 )
 _UNITS = (("TiB", 30), ("GiB", 20), ("MiB", 10), ("KiB", 0))
 
@@ -41,22 +65,60 @@ def size(kibibytes: int) -> str:
 
 def definition(domain: Element) -> Terms:
     """The terms of a definition; what it does not have is left out. An empty drive is an empty ``cdrom``."""
-    memory, drives = domain.find("memory"), [disk for disk in domain.findall("devices/disk") if _is_drive(disk)]
+    terms = {**_machine(domain), **describe_devices.terms(domain)}
+    return {term: value for term, value in terms.items() if value not in (None, "", [], {}) or term == "cdrom"}
+
+
+def _machine(domain: Element) -> Terms:
+    memory, current = (_kibibytes(domain, tag) for tag in ("memory", "currentMemory"))
+    vcpus = int(text_of(domain, "vcpu", "1"))
     terms: Terms = {
         "name": text_of(domain, "name"),
         "domain_type": domain.get("type"),
-        "memory": None if memory is None else size(domain_xml.kibibytes(memory)),
-        "vcpus": int(text_of(domain, "vcpu", "1")),
-        "kernel": text_of(domain, "os/kernel") or None,
-        "initrd": text_of(domain, "os/initrd") or None,
-        "cmdline": text_of(domain, "os/cmdline") or None,
-        "disks": [_disk(disk) for disk in domain.findall("devices/disk") if not _is_drive(disk)],
-        "cdrom": _place(drives[0]) if drives else None,
-        "networks": [_network(interface) for interface in domain.findall("devices/interface")],
-        "graphics": [_graphics(graphics) for graphics in domain.findall("devices/graphics")],
+        "memory": size(current or memory) if memory else None,
+        "max_memory": size(memory) if current and current != memory else None,
+        "vcpus": int(attribute_of(domain, "vcpu", "current") or vcpus),
+        "max_vcpus": vcpus if attribute_of(domain, "vcpu", "current") else None,
+        "arch": attribute_of(domain, "os/type", "arch"),
+        "machine": attribute_of(domain, "os/type", "machine"),
+        "firmware": "efi" if _has_efi(domain) else None,
+        "boot": [boot.get("dev") for boot in domain.findall("os/boot")],
+        "cpu": _processor(domain),
+        "numa": [_cell(cell) for cell in domain.findall("cpu/numa/cell")],
+        "clock": _clock(domain),
         "tags": metadata.tags_of(domain),
     }
-    return {term: value for term, value in terms.items() if value not in (None, [])}
+    for term, path in _TEXTS:
+        terms[term] = text_of(domain, path)
+    return terms
+
+
+def _kibibytes(domain: Element, tag: str) -> int:
+    found = domain.find(tag)
+    return 0 if found is None else domain_xml.kibibytes(found)
+
+
+def _has_efi(domain: Element) -> bool:
+    boot = domain.find("os")
+    return boot is not None and (boot.get("firmware") == "efi" or attribute_of(boot, "loader", "type") == "pflash")
+
+
+def _processor(domain: Element) -> Terms:
+    topology = domain.find("cpu/topology")
+    terms: Terms = {"mode": attribute_of(domain, "cpu", "mode"), "model": text_of(domain, "cpu/model")}
+    for part in () if topology is None else ("sockets", "cores", "threads"):
+        terms[part] = int(topology.get(part, "1"))
+    return {term: value for term, value in terms.items() if value}
+
+
+def _cell(cell: Element) -> Terms:
+    kibibytes = int(cell.get("memory", "0")) if cell.get("unit", "KiB") == "KiB" else 0
+    return {"cpus": cell.get("cpus"), "memory": size(kibibytes)}
+
+
+def _clock(domain: Element) -> Terms:
+    clock = domain.find("clock")
+    return {} if clock is None else {name: clock.get(name) for name in ("offset", "timezone") if clock.get(name)}
 
 
 def difference(before: Element, after: Element) -> tuple[Terms, Terms]:
@@ -69,69 +131,15 @@ def difference(before: Element, after: Element) -> tuple[Terms, Terms]:
     differing = {term for term in {**old, **new} if old.get(term) != new.get(term)}
     olds = {term: old[term] for term in sorted(differing) if term in old}
     news = {term: new[term] for term in sorted(differing) if term in new}
-    rest = [change for change in domain_xml.changes(before, after) if not _is_covered(change.path, differing, after)]
+    rest = [change for change in domain_xml.changes(before, after) if not _is_covered(change.path, differing)]
     if rest:
         olds["xml"] = [f"{change.path}: {change.before}" for change in rest if change.before is not None]
         news["xml"] = [f"{change.path}: {change.after}" for change in rest if change.after is not None]
     return olds, news
 
 
-def _is_covered(path: str, differing: set[str], after: Element) -> bool:
-    if path.startswith("currentMemory") and "memory" in differing:
-        # It follows the memory unless a balloon is set apart.
-        return text_of(after, "currentMemory") == text_of(after, "memory")
+def _is_covered(path: str, differing: set[str]) -> bool:
     return any(term in differing and re.fullmatch(pattern, path) for term, pattern in _COVERED)
-
-
-def _is_drive(disk: Element) -> bool:
-    return disk.get("device") in ("cdrom", "floppy")
-
-
-def _disk(disk: Element) -> Terms:
-    source = disk.find("source")
-    terms: Terms = {"target": attribute_of(disk, "target", "dev"), "bus": attribute_of(disk, "target", "bus")}
-    if disk.get("type") == "volume":
-        terms["pool"] = attribute_of(disk, "source", "pool")
-        terms["volume"] = attribute_of(disk, "source", "volume")
-    elif source is not None:
-        terms["path"] = _place(disk)
-    terms["format"] = attribute_of(disk, "driver", "type")
-    return {term: value for term, value in terms.items() if value}
-
-
-def _place(disk: Element) -> str:
-    """Where a disk's content is: a path, or what comes nearest to one."""
-    source = disk.find("source")
-    if source is None:
-        return ""
-    if disk.get("type") == "volume":
-        return f"{source.get('pool')}/{source.get('volume')}"
-    if disk.get("type") == "network":
-        return f"{source.get('protocol')}:{source.get('name', '')}"
-    return next((source.get(name) for name in ("file", "dev", "dir") if source.get(name)), "")
-
-
-def _network(interface: Element) -> Terms:
-    kind = interface.get("type", "")
-    terms: Terms = {
-        "mac": attribute_of(interface, "mac", "address"),
-        "model": attribute_of(interface, "model", "type"),
-    }
-    if kind in ("network", "bridge"):
-        terms[kind] = attribute_of(interface, "source", kind)
-    else:
-        terms["type"] = kind
-    return {term: value for term, value in terms.items() if value}
-
-
-def _graphics(graphics: Element) -> Terms:
-    listen = graphics.get("listen") or attribute_of(graphics, "listen", "address")
-    terms = {
-        "type": graphics.get("type"),
-        "listen": listen,
-        "password": SECRET_SET if graphics.get("passwd") else "",
-    }
-    return {term: value for term, value in terms.items() if value}
 
 
 def _mark_changed_passwords(before: Element, after: Element, terms: list[Terms]) -> None:

@@ -61,7 +61,8 @@ def overlay(domain: Element, wanted: Element, exact: frozenset[str], implied: fr
             _insert(container, copy.deepcopy(device))
         else:
             _merge_device(found, device)
-    _release_console(container)
+    _release_console(container, "serial" in exact)
+    _release_audio(container, stated)
 
 
 def forget_topology(domain: Element) -> None:
@@ -145,11 +146,14 @@ def place_disks(stated: list[Element], existing: list[Element], exact: bool) -> 
             nameless.remove(disk)
     staying = [old for old in left if not exact or _class_of(old) != "disk"]
     used = {_target(disk) for disk in (*disks, *staying)}
+    going = {_target(old) for old in left} - used
     for disk in nameless:
         bus = _bus(disk) or _DISK_BUS.get(_class_of(disk), "")
         if bus not in _TARGET_PREFIX:
             raise MalformedRequest("a disk is stated without <target dev='...'/>, and its bus does not tell one")
-        name = next(name for name in map(_TARGET_PREFIX[bus].__add__, _letters()) if name not in used)
+        # A drive does not take the place of a disk: libvirt knows no such change.
+        taken = used if _class_of(disk) == "disk" else used | going
+        name = next(name for name in map(_TARGET_PREFIX[bus].__add__, _letters()) if name not in taken)
         used.add(name)
         _set_target(disk, dev=name, bus=bus)
 
@@ -285,10 +289,20 @@ def _listening(graphics: Element) -> list[dict[str, str]]:
     return listens
 
 
-def _release_console(container: Element) -> None:
-    """The first console mirrors the first serial port; only the port counts (formatdomain.html#console)."""
+def _release_console(container: Element, exact: bool) -> None:
+    """The first console mirrors the first serial port; only the port counts (formatdomain.html#console).
+
+    Without a port, libvirt would make one for the console; so where there is to be none (``exact``), both go.
+    """
     serial, console = container.find("serial"), container.find("console")
-    if serial is None or console is None or attribute_of(console, "target", "type", "serial") != "serial":
+    if console is None or attribute_of(console, "target", "type", "serial") != "serial":
         return
-    if serial.get("type") != console.get("type"):
+    if exact if serial is None else serial.get("type") != console.get("type"):
         container.remove(console)
+
+
+def _release_audio(container: Element, stated: list[Element]) -> None:
+    """What libvirt added to play sound through SPICE goes with it (formatdomain.html#audio-backends)."""
+    if container.find("graphics[@type='spice']") is None and not any(device.tag == "audio" for device in stated):
+        for audio in container.findall("audio[@type='spice']"):
+            container.remove(audio)

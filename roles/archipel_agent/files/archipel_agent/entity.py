@@ -111,6 +111,7 @@ class Entity:
             log.info("%s is online", jids.bare(self.jid))
             session.presence(*self._shown)
             self.online.set()
+            self.agent.pushes.on_login(self)
             self.agent.contacts.check(self)
             since = loop.time()
             reason = await session.ended()
@@ -140,6 +141,7 @@ class Entity:
             session.presence(to=contact, kind="unsubscribed")
         elif self.agent.permissions.permits(contact, permissions.PRESENCE, jids.bare(self.jid)):
             session.presence(to=contact, kind="subscribed")
+            self.agent.pushes.check_readers(self)
         else:
             log.info("%s may not see the presence of %s", contact, jids.bare(self.jid))
             session.presence(to=contact, kind="unsubscribed")

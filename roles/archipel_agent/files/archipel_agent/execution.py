@@ -10,7 +10,7 @@ import typing as t
 from archipel_protocol import states
 from archipel_protocol.errors import CODE_DECLARATION, ArchipelError, LibvirtError
 
-from . import domain_xml, domains, volumes
+from . import domain_xml, domains, storage, volumes
 from .plan import Do, Plan, Step
 from .wanted import Desired
 
@@ -43,7 +43,14 @@ class Execution:
         return await self._agent.libvirt.call(function, *args, timeout=_LONG)
 
     async def _create_volume(self, step: Step) -> None:
-        await self._call(volumes.make, step.argument)
+        if storage.origin(step.argument):
+            # A copy takes as long as it takes.
+            await self._agent.libvirt.call_apart(volumes.make, step.argument)
+        else:
+            await self._call(volumes.make, step.argument)
+
+    async def _grow_volume(self, step: Step) -> None:
+        await self._call(volumes.grow, self._desired.uuid, *step.argument)
 
     async def _manage(self, step: Step) -> None:
         # Before the definition: a domain without a row would be somebody else's in the next run.
@@ -160,6 +167,7 @@ def _is_off(state: int) -> bool:
 
 _STEPS: dict[Do, t.Callable[[Execution, Step], t.Awaitable[t.Union[str, None]]]] = {
     Do.CREATE_VOLUME: Execution._create_volume,
+    Do.GROW_VOLUME: Execution._grow_volume,
     Do.MANAGE: Execution._manage,
     Do.CHANGE_MEDIA: Execution._change_media,
     Do.RENAME: Execution._rename,

@@ -13,7 +13,9 @@ import asyncio
 import concurrent.futures
 import contextlib
 import functools
+import hashlib
 import logging
+import re
 import threading
 import typing as t
 import weakref
@@ -42,6 +44,10 @@ DOMAIN_THREADS = 34
 HOST_THREADS = 12
 # After this many seconds of trying, the agent counts as started although libvirt has not answered yet.
 FIRST_ATTEMPT = 10
+
+
+# Tags and other marks; a change there changes nothing about the machine.
+_METADATA = re.compile(r"<metadata>.*</metadata>", re.DOTALL)
 
 
 class DomainNotFound(errors.LibvirtError):
@@ -74,11 +80,15 @@ def _keep_alive(connection: libvirt.virConnect) -> bool:
 
 
 class Standing(t.NamedTuple):
-    """How a domain stands: ``state`` is virDomainState (archipel_protocol.states), ``reason`` depends on it."""
+    """How a domain stands: ``state`` is virDomainState (archipel_protocol.states), ``reason`` depends on it.
+
+    ``definition`` is a digest of the persistent definition, without its metadata; "" without one, None: nobody looked.
+    """
 
     name: str
     state: int
     reason: int
+    definition: str | None = None
 
     @property
     def crashed(self) -> bool:
@@ -91,7 +101,7 @@ def standings(connection: libvirt.virConnect) -> dict[str, Standing]:
     found = {}
     for domain in connection.listAllDomains():
         try:
-            found[domain.UUIDString()] = Standing(domain.name(), *domain.state())
+            found[domain.UUIDString()] = Standing(domain.name(), *domain.state(), _definition(domain))
         except libvirt.libvirtError as fault:
             # Undefined between the listing and the look at it.
             if fault.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
@@ -100,9 +110,22 @@ def standings(connection: libvirt.virConnect) -> dict[str, Standing]:
 
 
 def standing(connection: libvirt.virConnect, uuid: str) -> Standing:
-    """One domain; libvirt raises VIR_ERR_NO_DOMAIN where there is none."""
+    """One domain, without a look at its definition; libvirt raises VIR_ERR_NO_DOMAIN where there is none."""
     domain = connection.lookupByUUIDString(uuid)
     return Standing(domain.name(), *domain.state())
+
+
+def full_standing(connection: libvirt.virConnect, uuid: str) -> Standing:
+    """One domain, its definition, too."""
+    domain = connection.lookupByUUIDString(uuid)
+    return Standing(domain.name(), *domain.state(), _definition(domain))
+
+
+def _definition(domain: libvirt.virDomain) -> str:
+    if not domain.isPersistent():
+        return ""
+    xml = _METADATA.sub("", domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+    return hashlib.sha256(xml.encode()).hexdigest()[:32]
 
 
 class _Lane:

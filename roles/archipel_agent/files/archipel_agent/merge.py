@@ -26,6 +26,8 @@ _NAMES = ("name", "id", "vcpu", "iothread", "cellid", "file")
 _REPEATED_UNNAMED = frozenset(
     ("boot", "emulatorsched", "entry", "host", "initarg", "iothreadsched", "ip", "listen", "page", "route", "vcpusched")
 )
+# Of these the stated ones are all: the nodes of a guest's memory make sense together only.
+_WHOLE = frozenset(("cell",))
 # An alias of a machine type, and how its pinned versions begin; others are <alias>-<version>.
 _MACHINE_FAMILIES = {"pc": "pc-i440fx", "q35": "pc-q35"}
 _PINNED_MACHINE = re.compile(r"(?P<family>.+?)-(?:rhel|noble-v|jammy-v)?\d+(?:\.\d+)*(?:-[a-z0-9-]+)?\Z")
@@ -48,6 +50,7 @@ def merge_domain(base: Element, wanted: Element) -> None:
     """Lay everything but <devices/> of the domain ``wanted`` over the domain ``base``, in place."""
     _keep_machine(base, wanted)
     _release_dependents(base, wanted)
+    _settle_firmware(base, wanted)
     devices = wanted.find("devices")
     if devices is not None:
         wanted = copy.deepcopy(wanted)
@@ -58,6 +61,16 @@ def merge_domain(base: Element, wanted: Element) -> None:
         if size is not None:
             size.text = str(domain_xml.kibibytes(size))
             size.set("unit", "KiB")
+    vcpu = base.find("vcpu")
+    if vcpu is not None and vcpu.get("current") == (vcpu.text or "").strip():
+        del vcpu.attrib["current"]  # as libvirt itself shows it
+
+
+def without_firmware(domain: Element) -> None:
+    """Take away the request for no firmware: libvirt knows none, only its absence."""
+    boot = domain.find("os")
+    if boot is not None and boot.get("firmware") == "":
+        del boot.attrib["firmware"]
 
 
 def merge(base: Element, wanted: Element) -> None:
@@ -94,6 +107,21 @@ def replace_content(base: Element, wanted: Element) -> None:
     base.extend(copy.deepcopy(child) for child in wanted)
 
 
+def _settle_firmware(base: Element, wanted: Element) -> None:
+    """Have <os firmware=''/> take away the firmware that is there, and 'efi' be true of one that is there already."""
+    stated, existing = wanted.find("os"), base.find("os")
+    if stated is None or stated.get("firmware") is None:
+        return
+    if existing is not None and stated.get("firmware") == "efi":
+        if domain_xml.attribute_of(existing, "loader", "type") == "pflash":
+            del stated.attrib["firmware"]
+    elif existing is not None and stated.get("firmware") == "":
+        existing.attrib.pop("firmware", None)
+        if domain_xml.attribute_of(existing, "loader", "type", "pflash") == "pflash":
+            drop(existing, "loader", "nvram", "firmware")
+    without_firmware(wanted)
+
+
 def drop(element: Element, *tags: str) -> None:
     """Remove the children with these tags."""
     for tag in tags:
@@ -124,6 +152,10 @@ def _merge_group(base: Element, tag: str, group: list[Element]) -> None:
             base.remove(old)
         base.extend(copy.deepcopy(child) for child in group)
         return
+    if tag in _WHOLE:
+        named = {child.get(name) for child in group}
+        for old in [old for old in olds if old.get(name) not in named]:
+            base.remove(old)
     for child in group:
         old: t.Any = next((old for old in olds if name is None or old.get(name) == child.get(name)), None)
         if old is None:

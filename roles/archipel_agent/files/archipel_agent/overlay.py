@@ -58,6 +58,7 @@ def with_identity(existing: Element, wanted: Element, name: str) -> Element:
     libvirt would make up new ones at each definition, so without them no definition would ever equal itself.
     """
     domain = copy.deepcopy(wanted)
+    merge.without_firmware(domain)
     machine = domain.find("os/type")
     pinned = domain_xml.attribute_of(existing, "os/type", "machine")
     if machine is not None and machine.get("machine") and pinned and not merge.is_pinned(machine.get("machine")):

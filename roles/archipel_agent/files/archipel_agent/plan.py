@@ -17,6 +17,7 @@ from archipel_protocol.errors import CODE_DECLARATION, ArchipelError
 from . import describe, domain_xml, metadata
 from .domain_xml import Element, attribute_of
 from .prediction import Prediction
+from .storage import Changes
 from .wanted import Desired
 
 Terms = describe.Terms
@@ -26,6 +27,7 @@ class Do(enum.Enum):
     """What a step does."""
 
     CREATE_VOLUME = enum.auto()
+    GROW_VOLUME = enum.auto()
     MANAGE = enum.auto()
     CHANGE_MEDIA = enum.auto()
     RENAME = enum.auto()
@@ -142,17 +144,15 @@ def removal(existing: Existing | None, desired: Desired, managed: bool) -> Plan:
     return plan
 
 
-def change(existing: Existing | None, desired: Desired, prediction: Prediction | None, volumes: list[Volume]) -> Plan:
+def change(existing: Existing | None, desired: Desired, prediction: Prediction | None, storage: Changes) -> Plan:
     """The plan for every other state.
 
-    ``prediction`` is what the definition becomes, None if it stays; ``volumes`` are those to be made.
+    ``prediction`` is what the definition becomes, None if it stays.
     """
     plan = Plan()
     state = states.SHUTOFF if existing is None else existing.state
     power = list(_POWER.get((desired.state, state), ()))
-    plan.steps += [
-        Step(Do.CREATE_VOLUME, f"create volume {volume['pool']}/{volume['name']}", volume) for volume in volumes
-    ]
+    _make_volumes(plan, storage)
     if existing is None:
         plan.steps.append(Step(Do.MANAGE, ""))
     elif existing.name != desired.name:
@@ -168,11 +168,33 @@ def change(existing: Existing | None, desired: Desired, prediction: Prediction |
         plan.steps.append(Step(Do.RENAME, f"rename to {desired.name}", desired.name))
     if prediction is not None:
         _define(plan, existing, _named(prediction, desired.name), stays_active=_stays_active(state, desired.state))
+    _show_growth(plan, storage)
     _autostart(plan, existing, desired)
     _tags(plan, existing, desired)
     plan.steps += power
     _states(plan, existing, desired, state)
     return plan
+
+
+def _make_volumes(plan: Plan, storage: Changes) -> None:
+    for volume in storage.make.values():
+        plan.steps.append(Step(Do.CREATE_VOLUME, f"create volume {_volume(volume)}", volume))
+    for path, growth in storage.grow.items():
+        label = f"grow volume {_volume(growth.volume)} to {describe.size(growth.volume['capacity'] >> 10)}"
+        plan.steps.append(Step(Do.GROW_VOLUME, label, (path, growth.volume)))
+
+
+def _show_growth(plan: Plan, storage: Changes) -> None:
+    if storage.grow:
+        grown = storage.grow.values()
+        plan.before["volumes"] = {_volume(growth.volume): describe.size(growth.capacity >> 10) for growth in grown}
+        plan.after["volumes"] = {
+            _volume(growth.volume): describe.size(growth.volume["capacity"] >> 10) for growth in grown
+        }
+
+
+def _volume(volume: Volume) -> str:
+    return f"{volume['pool']}/{volume['name']}"
 
 
 def _named(prediction: Prediction, name: str) -> Prediction:

@@ -1,14 +1,13 @@
 # SPDX-FileCopyrightText: 2026 Archipel maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Storage volumes of disks: found, made, and checked for what stands behind them.
+"""Storage volumes of disks: found, made, grown, and checked for what stands behind them.
 
 The functions that take a connection run in Libvirt.call().
 """
 
 from __future__ import annotations
 
-import dataclasses
 import os.path
 import time
 import typing as t
@@ -21,6 +20,7 @@ from archipel_protocol.errors import CODE_DECLARATION, ArchipelError
 from . import domain_xml
 from .domain_xml import Element, attribute_of, text_of
 from .libvirt_facade import libvirt
+from .storage import Found, origin
 
 # Pools whose volumes are files in one folder (https://libvirt.org/storage.html).
 _FOLDERS = frozenset(("dir", "fs", "netfs"))
@@ -30,28 +30,6 @@ _DEEPEST_CHAIN = 32
 # Seconds to wait for a pool in which a volume is being made, and between two looks; libvirt has no event for it.
 _BUSY = 20.0
 _PAUSE = 0.05
-
-
-@dataclasses.dataclass(frozen=True)
-class Found:
-    """A volume, or the place of one that is to be made. ``path`` is empty in pools that are no folder."""
-
-    path: str
-    format: str
-    exists: bool
-
-
-def needed(wanted: Element, existing: Element | None) -> tuple[list[tuple[str, str]], list[str]]:
-    """((pool, volume) of disks, paths of disks whose format nobody states) that have to be looked up."""
-    known = _formats(existing)
-    references, paths = [], []
-    for disk in wanted.findall("devices/disk"):
-        if disk.get("type") == "volume":
-            references.append((attribute_of(disk, "source", "pool"), attribute_of(disk, "source", "volume")))
-        elif attribute_of(disk, "source", "file") and not attribute_of(disk, "driver", "type"):
-            if disk.get("device", "disk") == "disk" and attribute_of(disk, "source", "file") not in known:
-                paths.append(attribute_of(disk, "source", "file"))
-    return references, paths
 
 
 def look_up(
@@ -69,50 +47,15 @@ def look_up(
     return {reference: _find(connection, *reference) for reference in references}, formats
 
 
-def resolve(
-    wanted: Element,
-    existing: Element | None,
-    found: t.Mapping[tuple[str, str], Found],
-    formats: t.Mapping[str, str],
-    to_make: t.Iterable[Volume],
-) -> None:
-    """Have the disks of ``wanted`` name files instead of volumes, in place; a migration's target knows only files.
-
-    A disk that stays on its file keeps its format: a guest can write into its disk what looks like another one.
-    """
-    known = _formats(existing)
-    made = {(volume["pool"], volume["name"]): volume["format"] for volume in to_make}
-    for disk in wanted.findall("devices/disk"):
-        form = formats.get(attribute_of(disk, "source", "file"), "")
-        if disk.get("type") == "volume":
-            reference = (attribute_of(disk, "source", "pool"), attribute_of(disk, "source", "volume"))
-            volume = found[reference]
-            if not volume.exists and reference not in made:
-                raise ArchipelError(f"the volume {'/'.join(reference)} does not exist", CODE_DECLARATION)
-            form = volume.format if volume.exists else made[reference]
-            if volume.path:
-                _point_at(disk, volume.path)
-        path = attribute_of(disk, "source", "file")
-        if path in known:
-            driver = _driver(disk)
-            driver.set("type", driver.get("type", known[path]))
-        elif form:
-            _check_format(disk, form)
-
-
-def missing(to_make: t.Iterable[Volume], found: t.Mapping[tuple[str, str], Found]) -> dict[str, Volume]:
-    """The volumes that do not exist yet, by path."""
-    places = [(found[(volume["pool"], volume["name"])], volume) for volume in to_make]
-    return {place.path or f"{volume['pool']}/{volume['name']}": volume for place, volume in places if not place.exists}
-
-
 def make(connection: libvirt.virConnect, volume: Volume) -> None:
     """Create a volume; one that exists is left as it is."""
     if _find(connection, volume["pool"], volume["name"]).exists:
         return
+    source = _find(connection, volume["pool"], origin(volume)) if origin(volume) else None
     root = etree.Element("volume")
     etree.SubElement(root, "name").text = volume["name"]
-    etree.SubElement(root, "capacity", {"unit": "bytes"}).text = str(volume["capacity"])
+    capacity = volume["capacity"] or (source.capacity if source else 0)
+    etree.SubElement(root, "capacity", {"unit": "bytes"}).text = str(capacity)
     etree.SubElement(root, "allocation", {"unit": "bytes"}).text = "0"
     target = etree.SubElement(root, "target")
     etree.SubElement(target, "format", {"type": volume["format"]})
@@ -121,7 +64,52 @@ def make(connection: libvirt.virConnect, volume: Volume) -> None:
         permissions = etree.SubElement(target, "permissions")
         for name, value in (("mode", "0600"), ("owner", owner[0]), ("group", owner[1])):
             etree.SubElement(permissions, name).text = value
-    connection.storagePoolLookupByName(volume["pool"]).createXML(domain_xml.serialise(root))
+    pool = connection.storagePoolLookupByName(volume["pool"])
+    if "clone" in volume:
+        made = pool.createXMLFrom(domain_xml.serialise(root), pool.storageVolLookupByName(volume["clone"]))
+        if made.info()[1] < capacity:
+            made.resize(capacity)
+        return
+    if source is not None:
+        backing = etree.SubElement(root, "backingStore")
+        etree.SubElement(backing, "path").text = source.path
+        etree.SubElement(backing, "format", {"type": source.format})
+    pool.createXML(domain_xml.serialise(root))
+
+
+def place(connection: libvirt.virConnect, path: str) -> tuple[str, Volume] | None:
+    """(folder, volume) of a file; None where no active pool has it."""
+    volume = _by_path(connection, path)
+    if volume is None:
+        return None
+    pool, description = volume.storagePoolLookupByVolume(), _describe(volume)
+    folder = text_of(domain_xml.parse(pool.XMLDesc(), "the storage pool"), "target/path")
+    capacity = int(text_of(description, "capacity", "0"))
+    return folder, Volume(pool=pool.name(), name=volume.name(), capacity=capacity, format=_format(description))
+
+
+def remove(connection: libvirt.virConnect, pool_name: str, name: str) -> None:
+    """Delete a volume; none there is no error. libvirt refuses while it is being written."""
+    volume = _in_pool(connection.storagePoolLookupByName(pool_name), name)
+    if volume is not None:
+        volume.delete()
+
+
+def grow(connection: libvirt.virConnect, uuid: str, path: str, volume: Volume) -> None:
+    """Grow a volume, through the guest that has it open where one does."""
+    try:
+        domain = connection.lookupByUUIDString(uuid)
+        if domain.isActive():
+            live = domain_xml.parse_domain(domain.XMLDesc())
+            if any(attribute_of(disk, "source", "file") == path for disk in live.findall("devices/disk")):
+                domain.blockResize(path, volume["capacity"], libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
+                return
+    except libvirt.libvirtError as fault:
+        if fault.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+            raise
+    place = connection.storagePoolLookupByName(volume["pool"]).storageVolLookupByName(volume["name"])
+    if place.info()[1] < volume["capacity"]:
+        place.resize(volume["capacity"])
 
 
 def outside(connection: libvirt.virConnect, xml: str, allowed_root: str, to_make: t.Container[str] = ()) -> list[str]:
@@ -130,18 +118,25 @@ def outside(connection: libvirt.virConnect, xml: str, allowed_root: str, to_make
     QEMU opens the backing file that an image names, and who can write an image can name any file there. Files
     ``to_make`` do not exist yet and refer to nothing.
     """
-    reasons = []
+    reasons: list[str] = []
+    refreshed: set[str] = set()
     for disk in domain_xml.parse_domain(xml).findall("devices/disk"):
         path, form = attribute_of(disk, "source", "file"), attribute_of(disk, "driver", "type", "raw")
         label = f"disk[{attribute_of(disk, 'target', 'dev')}]"
         if path and form != "raw" and path not in to_make:
-            reasons += [f"{label}: {reason}" for reason in _chain(connection, path, allowed_root)]
+            reasons += [f"{label}: {reason}" for reason in _chain(connection, path, allowed_root, refreshed)]
     return reasons
 
 
-def _chain(connection: libvirt.virConnect, path: str, allowed_root: str) -> t.Iterator[str]:
+def chains_outside(connection: libvirt.virConnect, paths: t.Iterable[str], allowed_root: str) -> list[str]:
+    """Reasons why files need ``host_access`` by what they refer to."""
+    refreshed: set[str] = set()
+    return [f"{path}: {reason}" for path in paths for reason in _chain(connection, path, allowed_root, refreshed)]
+
+
+def _chain(connection: libvirt.virConnect, path: str, allowed_root: str, refreshed: set[str]) -> t.Iterator[str]:
     for dummy in range(_DEEPEST_CHAIN):
-        volume = _by_path(connection, path)
+        volume = _fresh(connection, path, refreshed)
         if volume is None:
             yield f"{path} is in no active pool, so nothing is known of its backing files"
             return
@@ -156,35 +151,17 @@ def _chain(connection: libvirt.virConnect, path: str, allowed_root: str) -> t.It
     yield f"its chain of backing files is longer than {_DEEPEST_CHAIN}"
 
 
-def _formats(existing: Element | None) -> dict[str, str]:
-    """The formats of the disks that a machine has, by path."""
-    disks = [] if existing is None else existing.findall("devices/disk")
-    return {attribute_of(disk, "source", "file"): attribute_of(disk, "driver", "type", "raw") for disk in disks}
-
-
-def _point_at(disk: Element, path: str) -> None:
-    source = disk.find("source")
-    for name in ("pool", "volume", "mode"):
-        source.attrib.pop(name, None)
-    source.set("file", path)
-    disk.set("type", "file")
-
-
-def _driver(disk: Element) -> Element:
-    driver = disk.find("driver")
-    if driver is None:
-        driver = disk.makeelement("driver", {"name": "qemu"})
-        disk.insert(0, driver)
-    return driver
-
-
-def _check_format(disk: Element, form: str) -> None:
-    driver = _driver(disk)
-    stated = driver.get("type", form)
-    if stated != form:
-        target, path = attribute_of(disk, "target", "dev"), attribute_of(disk, "source", "file")
-        raise ArchipelError(f"the disk {target} is stated as {stated}, but {path} is {form}", CODE_DECLARATION)
-    driver.set("type", form)
+def _fresh(connection: libvirt.virConnect, path: str, refreshed: set[str]) -> libvirt.virStorageVol | None:
+    """The volume as it is: a pool knows what a file refers to only since it last looked, and guests write into it."""
+    volume = _by_path(connection, path)
+    if volume is None:
+        return None
+    pool = volume.storagePoolLookupByVolume()
+    if pool.name() not in refreshed:
+        _refresh(pool)
+        refreshed.add(pool.name())
+        volume = _by_path(connection, path)
+    return volume
 
 
 def _find(connection: libvirt.virConnect, pool_name: str, name: str) -> Found:
@@ -203,7 +180,9 @@ def _find(connection: libvirt.virConnect, pool_name: str, name: str) -> Found:
     folder = text_of(description, "target/path") if description.get("type") in _FOLDERS else ""
     if volume is None:
         return Found(os.path.join(folder, name) if folder else "", "", False)
-    return Found(volume.path() if folder else "", _format(_describe(volume)), True)
+    described = _describe(volume)
+    path = volume.path() if folder else ""
+    return Found(path, _format(described), True, int(text_of(described, "capacity", "0")))
 
 
 def _in_pool(pool: libvirt.virStoragePool, name: str) -> libvirt.virStorageVol | None:

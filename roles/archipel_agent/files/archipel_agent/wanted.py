@@ -132,14 +132,26 @@ def _tags(one: dict[str, t.Any], path: str) -> tuple[str, ...] | None:
 def _volume(one: t.Any, path: str) -> Volume:
     if not isinstance(one, dict):
         raise MalformedRequest(f"{path} must be an object")
-    _known(one, ("pool", "name", "capacity", "format"), path)
-    pool, name = _of_type(one, "pool", str, path), _of_type(one, "name", str, path)
-    capacity = _of_type(one, "capacity", int, path)
-    if capacity <= 0:
+    _known(one, ("pool", "name", "capacity", "format", "clone", "backing"), path)
+    volume = Volume(
+        pool=_of_type(one, "pool", str, path),
+        name=_volume_name(one, "name", path),
+        capacity=_of_type(one, "capacity", int, path),
+        format=_of_type(one, "format", str, path),
+    )
+    for origin in ("clone", "backing"):
+        if one.get(origin) is not None:
+            volume[origin] = _volume_name(one, origin, path)
+    if volume["capacity"] < 0 or (volume["capacity"] == 0 and not {"clone", "backing"} & set(volume)):
         raise MalformedRequest(f"{path}.capacity must be a number of bytes above 0")
+    return volume
+
+
+def _volume_name(one: dict[str, t.Any], key: str, path: str) -> str:
+    name = _of_type(one, key, str, path)
     if not name or "/" in name or name in (".", ".."):
-        raise MalformedRequest(f"{path}.name is '{name}', which cannot name a volume")
-    return Volume(pool=pool, name=name, capacity=capacity, format=_of_type(one, "format", str, path))
+        raise MalformedRequest(f"{path}.{key} is '{name}', which cannot name a volume")
+    return str(name)
 
 
 def _known(payload: dict[str, t.Any], names: t.Iterable[str], path: str) -> None:

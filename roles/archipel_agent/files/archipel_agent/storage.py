@@ -1,0 +1,179 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which storage volumes a declaration means, and what it takes to have them. Pure; no libvirt."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+
+from archipel_protocol.declaration import Volume
+from archipel_protocol.errors import CODE_DECLARATION, ArchipelError
+
+from .domain_xml import Element, attribute_of
+
+# QEMU rounds the size of an image up to it.
+_SECTOR = 512
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """A volume, or the place of one that is to be made. ``path`` is empty in pools that are no folder.
+
+    ``capacity`` in bytes.
+    """
+
+    path: str
+    format: str
+    exists: bool
+    capacity: int = 0
+
+
+def needed(wanted: Element, existing: Element | None) -> tuple[list[tuple[str, str]], list[str]]:
+    """((pool, volume) of disks, paths of disks whose format nobody states) that have to be looked up."""
+    known = _formats(existing)
+    references, paths = [], []
+    for disk in wanted.findall("devices/disk"):
+        if disk.get("type") == "volume":
+            references.append((attribute_of(disk, "source", "pool"), attribute_of(disk, "source", "volume")))
+        elif attribute_of(disk, "source", "file") and not attribute_of(disk, "driver", "type"):
+            if disk.get("device", "disk") == "disk" and attribute_of(disk, "source", "file") not in known:
+                paths.append(attribute_of(disk, "source", "file"))
+    return references, paths
+
+
+def resolve(
+    wanted: Element,
+    existing: Element | None,
+    found: t.Mapping[tuple[str, str], Found],
+    formats: t.Mapping[str, str],
+    to_make: t.Iterable[Volume],
+) -> None:
+    """Have the disks of ``wanted`` name files instead of volumes, in place; a migration's target knows only files.
+
+    A disk that stays on its file keeps its format: a guest can write into its disk what looks like another one.
+    """
+    known = _formats(existing)
+    made = {(volume["pool"], volume["name"]): volume["format"] for volume in to_make}
+    for disk in wanted.findall("devices/disk"):
+        form = formats.get(attribute_of(disk, "source", "file"), "")
+        if disk.get("type") == "volume":
+            reference = (attribute_of(disk, "source", "pool"), attribute_of(disk, "source", "volume"))
+            volume = found[reference]
+            if not volume.exists and reference not in made:
+                raise ArchipelError(f"the volume {'/'.join(reference)} does not exist", CODE_DECLARATION)
+            form = volume.format if volume.exists else made[reference]
+            if volume.path:
+                _point_at(disk, volume.path)
+        path = attribute_of(disk, "source", "file")
+        if path in known:
+            driver = _driver(disk)
+            driver.set("type", driver.get("type", known[path]))
+        elif form:
+            _check_format(disk, form)
+
+
+class Growth(t.NamedTuple):
+    """A volume that is smaller than declared; ``capacity`` is what it has."""
+
+    volume: Volume
+    capacity: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Changes:
+    """What is to be done to volumes, by path, and the paths that those to be made are made from."""
+
+    make: t.Mapping[str, Volume] = dataclasses.field(default_factory=dict)
+    grow: t.Mapping[str, Growth] = dataclasses.field(default_factory=dict)
+    origins: t.Sequence[str] = ()
+
+
+def changes(stated: t.Sequence[Volume], found: t.Mapping[tuple[str, str], Found]) -> Changes:
+    """What it takes to have the volumes ``stated``; raises ArchipelError for what cannot be."""
+    make = _missing(stated, found)
+    return Changes(make, _growing(stated, found), _origins(make.values(), found))
+
+
+def _missing(to_make: t.Iterable[Volume], found: t.Mapping[tuple[str, str], Found]) -> dict[str, Volume]:
+    """The volumes that do not exist yet, by path."""
+    places = [(found[(volume["pool"], volume["name"])], volume) for volume in to_make]
+    return {place.path or f"{volume['pool']}/{volume['name']}": volume for place, volume in places if not place.exists}
+
+
+def _growing(stated: t.Iterable[Volume], found: t.Mapping[tuple[str, str], Found]) -> dict[str, Growth]:
+    """The volumes that exist and are smaller than stated, by path; raises ArchipelError for one that is larger."""
+    grow = {}
+    for volume in stated:
+        place = found[(volume["pool"], volume["name"])]
+        wanted = -(-volume["capacity"] // _SECTOR) * _SECTOR
+        if not place.exists or not wanted or place.capacity == wanted:
+            continue
+        if place.capacity > wanted:
+            raise ArchipelError(
+                f"the volume {volume['pool']}/{volume['name']} has {place.capacity} bytes, more than the {wanted} that "
+                "are declared; a volume is not shrunk",
+                CODE_DECLARATION,
+            )
+        grow[place.path] = Growth(volume, place.capacity)
+    return grow
+
+
+def origin(volume: Volume) -> str:
+    """The volume of the same pool that ``volume`` is made from; empty where it is made from none."""
+    return volume.get("clone") or volume.get("backing") or ""
+
+
+def references(stated: t.Iterable[Volume]) -> list[tuple[str, str]]:
+    """(pool, volume) of volumes and of what they are made from."""
+    names = [(volume["pool"], name) for volume in stated for name in (volume["name"], origin(volume)) if name]
+    return list(dict.fromkeys(names))
+
+
+def _origins(to_make: t.Iterable[Volume], found: t.Mapping[tuple[str, str], Found]) -> list[str]:
+    """The paths that volumes ``to_make`` are made from; raises ArchipelError where one does not exist, or is larger."""
+    paths = []
+    for volume in to_make:
+        if not origin(volume):
+            continue
+        place = found[(volume["pool"], origin(volume))]
+        label = f"{volume['pool']}/{origin(volume)}"
+        if not place.exists:
+            raise ArchipelError(f"the volume {label} does not exist, so no other can be made from it", CODE_DECLARATION)
+        if 0 < volume["capacity"] < place.capacity:
+            message = f"{volume['pool']}/{volume['name']} is to be smaller than {label}, which it is made from"
+            raise ArchipelError(message, CODE_DECLARATION)
+        paths.append(place.path or label)
+    return paths
+
+
+def _formats(existing: Element | None) -> dict[str, str]:
+    """The formats of the disks that a machine has, by path."""
+    disks = [] if existing is None else existing.findall("devices/disk")
+    return {attribute_of(disk, "source", "file"): attribute_of(disk, "driver", "type", "raw") for disk in disks}
+
+
+def _point_at(disk: Element, path: str) -> None:
+    source = disk.find("source")
+    for name in ("pool", "volume", "mode"):
+        source.attrib.pop(name, None)
+    source.set("file", path)
+    disk.set("type", "file")
+
+
+def _driver(disk: Element) -> Element:
+    driver = disk.find("driver")
+    if driver is None:
+        driver = disk.makeelement("driver", {"name": "qemu"})
+        disk.insert(0, driver)
+    return driver
+
+
+def _check_format(disk: Element, form: str) -> None:
+    driver = _driver(disk)
+    stated = driver.get("type", form)
+    if stated != form:
+        target, path = attribute_of(disk, "target", "dev"), attribute_of(disk, "source", "file")
+        raise ArchipelError(f"the disk {target} is stated as {stated}, but {path} is {form}", CODE_DECLARATION)
+    driver.set("type", form)
