@@ -54,6 +54,7 @@ VM = {
 }
 
 COMMON = {
+    "settags": "change the tags",
     ALL: "every permission but host_access",
     HOST_ACCESS: "definitions that reach into the host",
     PRESENCE: "see the presence",

@@ -15,7 +15,7 @@ import time
 import typing as t
 import weakref
 
-from archipel_protocol import errors, jids
+from archipel_protocol import errors, jids, namespaces as ns
 
 from . import (
     chat,
@@ -26,6 +26,7 @@ from . import (
     logs,
     migration,
     notify,
+    tags,
     unfinished,
     xmpp,
 )
@@ -48,6 +49,7 @@ CAPABILITIES = (
     "lifecycle",
     "soft_alloc",
     "clone",
+    "tags",
     "vm_control",
     "vm_resources",
     "vm_definition",
@@ -97,6 +99,7 @@ class Agent:
         self.logins = asyncio.Semaphore(LOGINS)
         self.gate = gate.Gate()
         self.chat = chat.Chat()
+        self.tags = tags.Copy(self)
         self.settling: dict[str, asyncio.Task[t.Any]] = {}  # by UUID, migration.py's
         self._stopping = asyncio.Event()
         self._again = False
@@ -162,11 +165,13 @@ class Agent:
         for row in rows:
             self._add(row)
         self.libvirt.on_event(self._on_event)
+        self.libvirt.on_metadata(self._on_metadata)
         self.libvirt.on_connection(self._on_connection)
         self.hypervisor.count()
         self.hypervisor.start()
         await self.libvirt.start()
         self.spawn(self.normaliser.start(), "start of the normaliser")
+        self.spawn(self.tags.keep(), "copy of the tags")
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self.hypervisor.online.wait(), FIRST_LOGIN)
 
@@ -244,6 +249,7 @@ class Agent:
             self.store.change(jid, name=name, releasing=False, registered=False)
         self.spawn(entity.refresh(), f"look at {uuid}")
         self.hypervisor.count()
+        self.tags.changed()
 
     async def take_over(self, uuid: str, name: str, password: str, pushes: t.Any) -> VirtualMachineEntity:
         """Manages a machine whose account exists: it gets a new password as soon as it is logged in.
@@ -258,6 +264,7 @@ class Agent:
         entity = self._add(row)
         await entity.refresh()
         self.hypervisor.count()
+        self.tags.changed()
         return entity
 
     async def release(self, uuid: str, change: str = "free") -> None:
@@ -281,6 +288,7 @@ class Agent:
         self.permissions.forget(entity.bare)
         self.pushes.forget(entity.bare)
         self.hypervisor.count()
+        self.tags.changed()
         # Beside, because the request that brought this about may be one of the entity's own, still to be answered.
         self.spawn(entity.stop(GRACE), f"end of {entity.uuid}")
 
@@ -295,13 +303,20 @@ class Agent:
     # libvirt
 
     def _on_event(self, uuid: str, event: int, detail: int) -> None:
+        if event in (libvirt_facade.DEFINED, libvirt_facade.UNDEFINED):
+            self.tags.changed()
         entity = self.vms.get(uuid)
         if entity is not None:
             entity.on_event(event, detail)
 
+    def _on_metadata(self, namespace: str) -> None:
+        if namespace == ns.TAGS:
+            self.tags.changed()
+
     def _on_connection(self, connected: bool) -> None:
         self.hypervisor.count()
         if connected:
+            self.tags.changed()
             self.spawn(self._reconcile(), "reconciliation with libvirt")
         else:
             for entity in self.vms.values():

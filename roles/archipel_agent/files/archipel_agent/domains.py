@@ -161,6 +161,19 @@ def _set_metadata(connection: libvirt.virConnect, uuid: str, namespace: str, tex
             raise
 
 
+def all_tags(connection: libvirt.virConnect) -> dict[str, tuple[str, ...]]:
+    """The tags of every domain, by UUID."""
+    found = {}
+    for domain in connection.listAllDomains():
+        try:
+            found[domain.UUIDString()] = _tags(domain, bool(domain.isPersistent()))
+        except libvirt.libvirtError as fault:
+            # Undefined between the listing and the look at it.
+            if fault.get_error_code() not in _GONE:
+                raise
+    return found
+
+
 def _tags(domain: libvirt.virDomain, persistent: bool) -> tuple[str, ...]:
     """The tags of the definition; where there is none, of what runs."""
     flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG if persistent else libvirt.VIR_DOMAIN_AFFECT_LIVE

@@ -32,6 +32,9 @@ T = t.TypeVar("T")
 # (uuid, virDomainEventType, its detail)
 EventCallback = t.Callable[[str, int, int], None]
 
+DEFINED = libvirt.VIR_DOMAIN_EVENT_DEFINED
+UNDEFINED = libvirt.VIR_DOMAIN_EVENT_UNDEFINED
+
 # A daemon that says nothing for INTERVAL * (COUNT + 1) seconds is given up, and with it every call that hangs in it.
 KEEPALIVE_INTERVAL = 5
 KEEPALIVE_COUNT = 4
@@ -159,7 +162,8 @@ class Libvirt:
         self._closed = asyncio.Event()
         self._tried = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
-        self._registration = 0
+        self._metadata_callbacks: list[t.Callable[[str], None]] = []
+        self._registrations: list[int] = []
         self._reason = "not connected yet"
 
     @property
@@ -195,6 +199,10 @@ class Libvirt:
         """Has ``callback(uuid, event, detail)`` called in the loop at each lifecycle event; returns what ends it."""
         self._event_callbacks.append(callback)
         return lambda: self._event_callbacks.remove(callback)
+
+    def on_metadata(self, callback: t.Callable[[str], None]) -> None:
+        """Has ``callback(namespace)`` called in the loop when an application's metadata of a domain changes."""
+        self._metadata_callbacks.append(callback)
 
     def on_connection(self, callback: t.Callable[[bool], None]) -> None:
         """Has ``callback(connected)`` called in the loop when the daemon comes or goes."""
@@ -377,14 +385,19 @@ class Libvirt:
         except libvirt.libvirtError as fault:
             if fault.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
                 raise
-        lifecycle = libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE
-        self._registration = connection.domainEventRegisterAny(None, lifecycle, self._on_lifecycle, None)
+        self._registrations = [
+            connection.domainEventRegisterAny(None, event, callback, None)
+            for event, callback in (
+                (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_lifecycle),
+                (libvirt.VIR_DOMAIN_EVENT_ID_METADATA_CHANGE, self._on_metadata),
+            )
+        ]
         return connection
 
     def _close(self, connection: libvirt.virConnect) -> None:
         """In a thread; a daemon that is gone cannot be told."""
-        deregister = functools.partial(connection.domainEventDeregisterAny, self._registration)
-        for step in (deregister, connection.unregisterCloseCallback, connection.close):
+        deregister = [functools.partial(connection.domainEventDeregisterAny, one) for one in self._registrations]
+        for step in (*deregister, connection.unregisterCloseCallback, connection.close):
             try:
                 step()
             except libvirt.libvirtError as fault:
@@ -399,6 +412,14 @@ class Libvirt:
     ) -> None:
         """In the event thread."""
         self._loop.call_soon_threadsafe(self._deliver, domain.UUIDString(), event, detail)
+
+    def _on_metadata(
+        self, connection: libvirt.virConnect, domain: libvirt.virDomain, kind: int, namespace: str, opaque: object
+    ) -> None:
+        """In the event thread."""
+        if kind == libvirt.VIR_DOMAIN_METADATA_ELEMENT:
+            for callback in list(self._metadata_callbacks):
+                self._loop.call_soon_threadsafe(callback, namespace)
 
     def _deliver(self, uuid: str, event: int, detail: int) -> None:
         for callback in list(self._event_callbacks):

@@ -4,8 +4,8 @@
 """What of a virtual machine lives in its domain's <metadata>: its tags, and whose doing it is. Pure; no libvirt.
 
 https://libvirt.org/formatdomain.html#general-metadata: an application owns one element below <metadata>, by its
-namespace. Ours is ``<archipel:tags xmlns:archipel="archipel:tags"><tag>web</tag></archipel:tags>``. It moves with the
-definition.
+namespace. Ours is ``<archipel:tags xmlns:archipel="archipel:tags"><archipel:tag>web</archipel:tag></archipel:tags>``,
+and it moves with the definition.
 """
 
 from __future__ import annotations

@@ -40,6 +40,10 @@ CREATE TABLE IF NOT EXISTS unfinished (uuid TEXT PRIMARY KEY, action TEXT NOT NU
 """
 
 
+# The hypervisor's own.
+_TAGS = "CREATE TABLE IF NOT EXISTS tags (tag TEXT PRIMARY KEY)"
+
+
 class Unfinished(t.NamedTuple):
     """An intention; ``details`` is what its ``action`` needs to go on."""
 
@@ -80,6 +84,7 @@ class Store:
         self._database.execute("PRAGMA synchronous=FULL")
         self._database.execute(_TABLE)
         self._database.execute(_UNFINISHED)
+        self._database.execute(_TAGS)
 
     def close(self) -> None:
         """Closes the file."""
@@ -119,6 +124,19 @@ class Store:
     def remove(self, jid: str) -> None:
         """Deletes a row; none there is no error."""
         self._database.execute("DELETE FROM virtualmachines WHERE jid = ?", (jid,))
+
+    # The hypervisor's tags
+
+    def tags(self) -> list[str]:
+        """Sorted."""
+        return [tag for (tag,) in self._database.execute("SELECT tag FROM tags ORDER BY tag")]
+
+    def set_tags(self, tags: t.Iterable[str]) -> None:
+        """These and no others."""
+        with self._database:
+            self._database.execute("BEGIN IMMEDIATE")
+            self._database.execute("DELETE FROM tags")
+            self._database.executemany("INSERT INTO tags VALUES (?)", [(tag,) for tag in tags])
 
     # Intentions
 
