@@ -112,6 +112,10 @@ class Stream:
     def write(self, text: str) -> None:
         self._write(text)
 
+    def patience(self, seconds: float) -> None:
+        """How long read() waits."""
+        self._socket.settimeout(seconds)
+
     def read(self) -> ET.Element:
         """The next child of the stream. Raises ConnectionError at its end, TimeoutError."""
         while not self._children:

@@ -11,12 +11,25 @@ import importlib
 import logging
 import secrets
 import signal
+import time
 import typing as t
 import weakref
 
 from archipel_protocol import errors, jids, namespaces as ns
 
-from . import chat, gate, grants, libvirt_facade, migration, notify, tags, unfinished, xmpp
+from . import (
+    chat,
+    config as configuration,
+    gate,
+    grants,
+    libvirt_facade,
+    logs,
+    migration,
+    notify,
+    tags,
+    unfinished,
+    xmpp,
+)
 from .config import Config
 from .contacts import Contacts
 from .hypervisor import HypervisorEntity
@@ -49,6 +62,8 @@ CAPABILITIES = (
     "grants_declaration",
 )
 
+# Options that are built into what runs.
+_FIXED = ("archipel_folder_lib", "hypervisor_xmpp_jid", "libvirt_uri", "xmpp_host", "xmpp_port")
 # Logins at the same time, so that a thousand machines don't starve the hypervisor's own session.
 LOGINS = 16
 # Seconds that systemd's READY waits for the first login, and a release for the server.
@@ -74,9 +89,7 @@ class Agent:
             config.peer_jids,
             grants.Store(config.archipel_folder_lib / "permissions.sqlite3"),
         )
-        self.server = xmpp.Server(
-            self.domain, config.xmpp_host, config.xmpp_port, xmpp.tls_context(str(config.xmpp_ca_file))
-        )
+        self.server = _server(config)
         self.store = Store(config.archipel_folder_lib / "hypervisor.sqlite3")
         self.pushes = Pushes(self, Outbox(config.archipel_folder_lib / "pushes.sqlite3"))
         self.libvirt = libvirt_facade.Libvirt(config.libvirt_uri, config.libvirt_timeout)
@@ -91,23 +104,59 @@ class Agent:
         self.chat = chat.Chat()
         self.tags = tags.Copy(self)
         self.settling: dict[str, asyncio.Task[t.Any]] = {}  # by UUID, migration.py's
+        self._stopping = asyncio.Event()
+        self._again = False
         self._tasks: set[asyncio.Task[t.Any]] = set()
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
-    async def run(self) -> None:
-        """Runs until SIGTERM or SIGINT. No virtual machine is touched by start or stop."""
-        stopping = asyncio.Event()
+    async def run(self) -> bool:
+        """Runs until SIGTERM or SIGINT. No virtual machine is touched by start or stop.
+
+        True: it is to be started anew, because a reload (SIGHUP) found changes that only a start can take over.
+        """
+        stopping = self._stopping
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopping.set)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
         self.spawn(_keep_watchdog(), "watchdog")
         await self.start()
         notify.notify("READY=1")
         log.info("%s manages %d virtual machines", self.jid, len(self.vms))
         await stopping.wait()
-        notify.notify("STOPPING=1")
+        if not self._again:
+            notify.notify("STOPPING=1")
         await self.stop()
         log.info("%s has stopped", self.jid)
+        return self._again
+
+    def reload(self) -> None:
+        """Takes over what the configuration says now; one that is wrong changes nothing."""
+        # sd_notify(3): systemd counts the reload as done with the next READY, also with that of a start anew.
+        notify.notify(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+        try:
+            config = configuration.load(self.config.path)
+            config.read_password()
+            server = _server(config)
+            logs.set_up(config.logging_level, config.logging_file_path)
+        except (configuration.ConfigError, OSError) as fault:
+            log.error("the configuration stays as it was: %s", fault)
+        else:
+            self._take_over(config, server)
+        if not self._again:
+            notify.notify("READY=1")
+
+    def _take_over(self, config: Config, server: xmpp.Server) -> None:
+        fixed = [name for name in _FIXED if getattr(config, name) != getattr(self.config, name)]
+        if fixed:
+            log.info("the agent starts anew, because %s changed", ", ".join(fixed))
+            self._again = True
+            self._stopping.set()
+            return
+        self.config, self.server = config, server
+        self.libvirt.timeout = config.libvirt_timeout
+        self.permissions.configure(config.archipel_root_admins, config.grants, config.peer_jids)
+        log.info("the configuration was read anew")
 
     async def start(self) -> None:
         """Starts everything; returns when libvirt and the XMPP server were tried, whatever came of it."""
@@ -299,6 +348,11 @@ class Agent:
                 self.spawn(entity.refresh(), f"look at {uuid}")
         migration.resume(self)
         unfinished.resume(self)
+
+
+def _server(config: Config) -> xmpp.Server:
+    """Raises OSError where the authorities' certificates cannot be read."""
+    return xmpp.Server(config.domain, config.xmpp_host, config.xmpp_port, xmpp.tls_context(str(config.xmpp_ca_file)))
 
 
 async def _keep_watchdog() -> None:

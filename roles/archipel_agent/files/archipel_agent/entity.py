@@ -172,7 +172,7 @@ class Entity:
 
     def _work(self, sender: str, size: int, work: t.Callable[..., t.Awaitable[None]], *args: t.Any) -> None:
         """Runs ``work`` when it is the sender's turn; raises gate.Busy."""
-        turns = self.agent.gate.enter(sender, size)
+        turns = self.agent.gate.enter(sender, self.jid, size)
 
         async def turn() -> None:
             async with turns:

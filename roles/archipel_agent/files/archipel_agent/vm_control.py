@@ -27,12 +27,12 @@ T = t.TypeVar("T")
 async def on_domain(entity: VirtualMachineEntity, code: int, function: t.Callable[..., T], *args: t.Any) -> T:
     """Calls ``function(domain, *args)``; says so where libvirt has no such domain."""
 
-    def run(connection: libvirt.virConnect) -> T:
-        return function(connection.lookupByUUIDString(entity.uuid), *args)
+    def run(connection: libvirt.virConnect, uuid: str) -> T:
+        return function(connection.lookupByUUIDString(uuid), *args)
 
     run.__name__ = function.__name__
     try:
-        return await entity.agent.libvirt.call(run)
+        return await entity.agent.libvirt.call(run, entity.uuid)
     except DomainNotFound:
         raise errors.ArchipelError(f"{entity.name} is not defined", code) from None
 

@@ -128,6 +128,7 @@ class _Client(slixmpp.ClientXMPP):
         self.plugin["feature_mechanisms"].use_mechs = set(MECHANISMS)
         self.auto_authorize = None
         self.auto_subscribe = False
+        self.default_port = server.port  # 1.8 asks for the port here
         self.whitespace_keepalive = False  # the kernel does it, see _keep_alive
         # 1.10 and later
         self.enable_direct_tls = False
@@ -147,8 +148,12 @@ class _Client(slixmpp.ClientXMPP):
             self.connect((self._server.host, self._server.port))
         else:
             self.connect(self._server.host, self._server.port)
-        # The certificate must be the domain's (RFC 6120, 13.7.2), 1.8 would take the host's.
+
+    def connection_made(self, transport: asyncio.BaseTransport, *args: t.Any) -> None:
+        """The certificate must be the domain's (RFC 6120, 13.7.2). 1.8 would take the host's, and earlier than now it
+        would go to where the domain is instead of to the host."""
         self.default_domain = self._server.domain
+        super().connection_made(transport, *args)
 
 
 @functools.lru_cache(maxsize=None)
