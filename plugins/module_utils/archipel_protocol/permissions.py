@@ -19,6 +19,14 @@ HYPERVISOR = {
     "rostervm": "list the virtual machines of the hypervisor",
     "manage": "bring a domain of libvirt under management",
     "unmanage": "release a virtual machine from management; its domain stays",
+    "alloc": "make a virtual machine",
+    "soft_alloc": "take over a virtual machine's definition and account",
+    "free": "remove a virtual machine; its disks stay",
+    "clone": "make a copy of a virtual machine",
+    "ip": "read the hypervisor's address",
+    "migrationinfo": "read where virtual machines migrate to",
+    "capabilities": "read what libvirt can do here",
+    "nodeinfo": "read processors and memory of the host",
     "declaration_inventory": "read what the hypervisor has, and names, states and definitions of all virtual machines",
     "declaration_plan": "ask what a declaration would change",
     "declaration_apply": "make a declaration true",
@@ -32,6 +40,13 @@ VM = {
     "destroy": "power off",
     "suspend": "pause",
     "resume": "continue after a pause",
+    "reboot": "ask the guest to boot again",
+    "autostart": "have it start with its hypervisor, or not",
+    "memory": "change the memory that the guest may use",
+    "setvcpus": "change the number of processors",
+    "networkinfo": "read what its interfaces have transferred",
+    "capabilities": "read what libvirt can do on its hypervisor",
+    "free": "remove the virtual machine; its disks stay",
     "migrate": "move to another hypervisor",
     "xmldesc": "read the definition",
     "define": "change the definition",
@@ -39,6 +54,7 @@ VM = {
 }
 
 COMMON = {
+    "settags": "change the tags",
     ALL: "every permission but host_access",
     HOST_ACCESS: "definitions that reach into the host",
     PRESENCE: "see the presence",
@@ -49,6 +65,8 @@ COMMON = {
     "permission_setown": "drop one's own permissions",
     "subscription_add": "have the entity ask for a place in somebody's roster",
     "subscription_remove": "have the entity leave somebody's roster",
+    "getavatars": "see the pictures that there are",
+    "setavatar": "choose the picture of the entity",
 }
 
 NAMES = frozenset(HYPERVISOR) | frozenset(VM) | frozenset(COMMON)

@@ -16,7 +16,7 @@ import typing as t
 
 from archipel_protocol import declaration as wire, errors, jids, namespaces as ns
 
-from . import domains, permissions
+from . import domains, granting, permissions, vcard
 from .declaration import facts
 from .dispatch import Reply, Request, handler
 from .libvirt_facade import libvirt
@@ -44,9 +44,11 @@ async def query(entity: HypervisorEntity, request: Request) -> Reply:
 
 @handler(ns.HANDOVER, OFFER, permissions.PEER, on="hypervisor", code=errors.CODE_HANDOVER)
 async def offer(entity: HypervisorEntity, request: Request) -> Reply:
-    """{"uuid", "name", "password": str, "autostart": bool} -> {"vm": facts}, when the machine is logged in here.
+    """{"uuid", "name", "password": str, "autostart": bool, "pushes": Pushes.part(), "profile": {}}
+    -> {"vm": facts}.
 
-    Taken only for a domain that this host's own libvirt has. Again: the same answer.
+    Answered when the machine is logged in here. Taken only for a domain that this host's own libvirt has. Again: the
+    same answer.
     """
     agent = entity.agent
     offered = wire.decode(request.text)
@@ -57,8 +59,12 @@ async def offer(entity: HypervisorEntity, request: Request) -> Reply:
             message = f"libvirt on {agent.node} has no domain {uuid}, so its account is not taken"
             raise errors.ArchipelError(message, errors.CODE_HANDOVER)
         vm = agent.vms.get(uuid)
+        if vm is None or vm.leaving:
+            # Before the account, so that no interruption leaves it here without them. Not again where an answer was
+            # lost: what was granted here meanwhile is newer.
+            granting.adopt(agent.permissions, jids.vm_jid(uuid, agent.domain), offered.get("grants"))
         if vm is None:
-            vm = await agent.take_over(uuid, name, password)
+            vm = await agent.take_over(uuid, name, password, offered.get("pushes"), _profile(offered.get("profile")))
         else:
             vm.reclaim()
         await _await_login(vm, password)
@@ -88,6 +94,13 @@ def _text_of(content: dict[str, t.Any], key: str) -> str:
     if not isinstance(value, str) or not value or (key == "uuid" and not jids.is_uuid(value)):
         raise errors.MalformedRequest(f"'{key}' is missing or malformed")
     return value
+
+
+def _profile(content: t.Any) -> dict[str, str]:
+    """The fields of a vCard that another agent sends; what is no text is left out."""
+    fields = content if isinstance(content, dict) else {}
+    known = {name: fields.get(name) for name in (*vcard.ORGANISATION, vcard.AVATAR)}
+    return {name: value for name, value in known.items() if isinstance(value, str)}
 
 
 # In a thread

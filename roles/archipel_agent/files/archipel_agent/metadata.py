@@ -1,11 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Archipel maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What of a virtual machine lives in its domain's <metadata>: its tags. Pure; no libvirt.
+"""What of a virtual machine lives in its domain's <metadata>: its tags, and whose doing it is. Pure; no libvirt.
 
 https://libvirt.org/formatdomain.html#general-metadata: an application owns one element below <metadata>, by its
-namespace. Ours is ``<archipel:tags xmlns:archipel="archipel:tags"><tag>web</tag></archipel:tags>``. It moves with the
-definition.
+namespace. Ours is ``<archipel:tags xmlns:archipel="archipel:tags"><archipel:tag>web</archipel:tag></archipel:tags>``,
+and it moves with the definition.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from . import domain_xml
 from .domain_xml import Element
 
 PREFIX = "archipel"
+ARRIVING = "archipel:arriving"
 _ELEMENT = f"{{{ns.TAGS}}}tags"
+_ARRIVING = f"{{{ARRIVING}}}arriving"
 
 
 def tags_of(domain: Element) -> list[str]:
@@ -49,10 +51,23 @@ def keep_tags(existing: Element | None, wanted: Element) -> None:
     kept = None if existing is None else _element(existing)
     if kept is None or _element(wanted) is not None:
         return
-    place = wanted.find("metadata")
-    if place is None:
-        place = etree.SubElement(wanted, "metadata")
-    place.append(copy.deepcopy(kept))
+    _place(wanted).append(copy.deepcopy(kept))
+
+
+def mark(domain: Element, token: str) -> None:
+    """Marks a definition as one that is being brought here, in place: no other is ever taken back."""
+    element = etree.SubElement(_place(domain), _ARRIVING, nsmap={PREFIX: ARRIVING})
+    element.text = token
+
+
+def is_marked(domain: Element, token: str) -> bool:
+    """Whether a definition has this mark."""
+    return domain_xml.text_of(domain, f"metadata/{_ARRIVING}") == token
+
+
+def _place(domain: Element) -> Element:
+    found = domain.find("metadata")
+    return etree.SubElement(domain, "metadata") if found is None else found
 
 
 def _element(domain: Element) -> Element | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import json
 import os
 import pathlib
 import sqlite3
@@ -32,6 +33,27 @@ CREATE TABLE IF NOT EXISTS virtualmachines (
     handover_autostart INTEGER NOT NULL DEFAULT 0
 )
 """
+
+# What was begun on a machine and has to be brought to an end, or taken back: unfinished.py.
+_UNFINISHED = """
+CREATE TABLE IF NOT EXISTS unfinished (uuid TEXT PRIMARY KEY, action TEXT NOT NULL, details TEXT NOT NULL)
+"""
+
+
+# The hypervisor's own.
+_TAGS = "CREATE TABLE IF NOT EXISTS tags (tag TEXT PRIMARY KEY)"
+
+
+class Unfinished(t.NamedTuple):
+    """An intention; ``details`` is what its ``action`` needs to go on."""
+
+    uuid: str
+    action: str
+    details: dict[str, t.Any]
+
+
+# What a machine's vCard says beyond its name: JSON, text by field (vcard.py).
+_PROFILES = "CREATE TABLE IF NOT EXISTS profiles (jid TEXT PRIMARY KEY, fields TEXT NOT NULL)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +87,9 @@ class Store:
         self._database.execute("PRAGMA journal_mode=WAL")
         self._database.execute("PRAGMA synchronous=FULL")
         self._database.execute(_TABLE)
+        self._database.execute(_PROFILES)
+        self._database.execute(_UNFINISHED)
+        self._database.execute(_TAGS)
 
     def close(self) -> None:
         """Closes the file."""
@@ -102,8 +127,50 @@ class Store:
         self._database.execute(f"UPDATE virtualmachines SET {columns} WHERE jid = ?", (*values.values(), jid))
 
     def remove(self, jid: str) -> None:
-        """Deletes a row; none there is no error."""
+        """Deletes a row and its profile; none there is no error."""
+        self._database.execute("DELETE FROM profiles WHERE jid = ?", (jid,))
         self._database.execute("DELETE FROM virtualmachines WHERE jid = ?", (jid,))
+
+    def profile(self, jid: str) -> dict[str, str]:
+        """The fields of an entity's vCard that are its own."""
+        values = self._database.execute("SELECT fields FROM profiles WHERE jid = ?", (jid,)).fetchone()
+        return {} if values is None else json.loads(values[0])
+
+    def set_profile(self, jid: str, fields: t.Mapping[str, str]) -> None:
+        """Replaces them."""
+        self._database.execute("INSERT OR REPLACE INTO profiles VALUES (?, ?)", (jid, json.dumps(dict(fields))))
+
+    # The hypervisor's tags
+
+    def tags(self) -> list[str]:
+        """Sorted."""
+        return [tag for (tag,) in self._database.execute("SELECT tag FROM tags ORDER BY tag")]
+
+    def set_tags(self, tags: t.Iterable[str]) -> None:
+        """These and no others."""
+        with self._database:
+            self._database.execute("BEGIN IMMEDIATE")
+            self._database.execute("DELETE FROM tags")
+            self._database.executemany("INSERT INTO tags VALUES (?)", [(tag,) for tag in tags])
+
+    # Intentions
+
+    def begin(self, uuid: str, action: str, details: t.Mapping[str, t.Any] | None = None) -> Unfinished:
+        """Remembers what is about to be done to a machine; raises sqlite3.IntegrityError where something is."""
+        values = (uuid, action, json.dumps(details or {}))
+        self._database.execute("INSERT INTO unfinished (uuid, action, details) VALUES (?, ?, ?)", values)
+        return Unfinished(uuid, action, dict(details or {}))
+
+    def end(self, uuid: str) -> None:
+        """It is done, or taken back."""
+        self._database.execute("DELETE FROM unfinished WHERE uuid = ?", (uuid,))
+
+    def unfinished(self, uuid: str | None = None) -> list[Unfinished]:
+        """Every intention, or that on one machine."""
+        found = self._database.execute(
+            "SELECT uuid, action, details FROM unfinished WHERE ? IS NULL OR uuid = ?", (uuid, uuid)
+        )
+        return [Unfinished(which, action, json.loads(details)) for which, action, details in found]
 
 
 def _row(values: t.Sequence[t.Any]) -> Row:
