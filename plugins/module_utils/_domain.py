@@ -39,6 +39,8 @@ def wanted(spec: Spec, name: str, uuid: str, creating: bool) -> Wanted:
         "uuid": uuid,
         "name": name,
         "state": spec["state"],
+        "apply": spec["apply"],
+        "allow_restart": spec["allow_restart"],
         "force": spec["force"],
         "shutdown_timeout": spec["shutdown_timeout"],
         "wait": spec["wait"],

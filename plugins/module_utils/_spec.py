@@ -34,6 +34,8 @@ def argument_spec() -> dict[str, dict[str, t.Any]]:
         "hypervisor": {"type": "str"},
         "autostart": {"type": "bool"},
         "tags": {"type": "list", "elements": "str"},
+        "apply": {"type": "str", "choices": list(states.APPLY), "default": states.APPLY[0]},
+        "allow_restart": {"type": "bool", "default": False},
         "force": {"type": "bool", "default": False},
         "shutdown_timeout": {"type": "float", "default": 60.0},
         "wait": {"type": "bool", "default": True},

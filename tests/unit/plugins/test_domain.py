@@ -218,7 +218,7 @@ def test_what_is_stated(options, xml):
     ],
 )
 def test_what_is_not_stated_is_not_sent(options, keys):
-    always = {"uuid", "name", "state", "force", "shutdown_timeout", "wait", "wait_timeout"}
+    always = {"uuid", "name", "state", "apply", "allow_restart", "force", "shutdown_timeout", "wait", "wait_timeout"}
     assert set(wanted(**options)) - always == keys
 
 
