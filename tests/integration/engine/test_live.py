@@ -111,7 +111,8 @@ def test_processors_and_title(guest, hypervisor, run, machine):
     assert "restart_required" not in result
     assert live(hypervisor, run, machine).find("vcpu").get("current") is None
     titled = "<domain><title>A title</title></domain>"
-    assert run(hypervisor.apply(**machine, domain=titled, state="running"))["applied_live"] == ["set title"]
+    result = run(hypervisor.apply(**machine, domain=titled, state="running"))
+    assert result["applied_live"] == ["set title"] and "restart_required" not in result
     assert live(hypervisor, run, machine).findtext("title") == "A title"
 
 

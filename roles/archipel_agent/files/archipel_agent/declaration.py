@@ -14,9 +14,9 @@ import typing as t
 
 from archipel_protocol import declaration as wire, jids, namespaces as ns, permissions as names, states
 from archipel_protocol.declaration import Facts, Result
-from archipel_protocol.errors import CODE_DECLARATION, CODE_PERMISSION, ArchipelError
+from archipel_protocol.errors import CODE_DECLARATION, ArchipelError, PermissionDenied
 
-from . import describe, domain_xml, domains, host_access, plan, prediction, running, storage, volumes, wanted
+from . import describe, domain_xml, domains, host_access, plan, prediction, preflight, running, storage, volumes, wanted
 from .dispatch import Request, handler
 from .domain_xml import Element
 from .domains import Machine
@@ -185,12 +185,33 @@ async def _plan(agent: t.Any, request: Request, desired: Desired, snapshot: _Sna
     if desired.state == "absent":
         return plan.removal(existing, desired, agent.is_managed(desired.uuid))
     stated = domain_xml.parse_domain(desired.domain, "domain")
-    changes = await _resolve_volumes(agent, desired, stated, existing)
-    predicted = await _predict(agent, _normalise(agent, request, existing), desired, stated, existing)
+    try:
+        changes = await _resolve_volumes(agent, desired, stated, existing)
+        predicted = await _predict(agent, _normalise(agent, request, existing), desired, stated, existing)
+    except PermissionDenied:
+        raise
+    except ArchipelError as exc:
+        # Whoever has to mend it wants to know of everything at once.
+        problems = [exc.message, *await _preflight(agent, request, desired)]
+        raise ArchipelError("; ".join(problems), exc.code) from exc
+    if predicted is not None:
+        problems = await _preflight(agent, request, desired)
+        if problems:
+            raise ArchipelError("; ".join(problems), CODE_DECLARATION)
     if not request.permits(names.HOST_ACCESS):
         definition = None if predicted is None else predicted.definition
         _refuse(request, await _host_access(agent, definition, changes))
     return plan.change(existing, desired, predicted, changes)
+
+
+async def _preflight(agent: t.Any, request: Request, desired: Desired) -> list[str]:
+    """What is stated and not to be had here."""
+    see_all = request.permits(names.HOST_ACCESS)
+
+    def may_see(path: str) -> bool:
+        return see_all or host_access.is_inside(path)
+
+    return await agent.libvirt.call(preflight.problems, desired.domain, may_see)
 
 
 def _running(machine: Machine, definition: Element) -> Element | None:
@@ -231,7 +252,7 @@ def _refuse(request: Request, reasons: list[str]) -> None:
     if reasons:
         sender = jids.bare(request.sender)
         message = f"this needs the permission '{names.HOST_ACCESS}', which {sender} lacks: {'; '.join(reasons)}"
-        raise ArchipelError(message, CODE_PERMISSION)
+        raise PermissionDenied(message)
 
 
 def _normalise(agent: t.Any, request: Request, existing: plan.Existing | None) -> prediction.Normalise:

@@ -14,7 +14,7 @@ from archipel_protocol import states
 from archipel_protocol.declaration import Volume
 from archipel_protocol.errors import CODE_DECLARATION, ArchipelError
 
-from . import describe, domain_xml, live, metadata
+from . import describe, domain_xml, live, metadata, running
 from .domain_xml import Element
 from .prediction import Prediction
 from .storage import Changes
@@ -256,6 +256,7 @@ def _running(plan: Plan, existing: Existing, desired: Desired, prediction: Predi
     if not _stays_active(existing.state, desired.state):
         return
     after = existing.definition if existing.running is None else existing.running
+    after = running.with_words_of(after, target)
     if desired.apply != "next_boot":
         changed = {change.path for change in domain_xml.changes(existing.definition, target)}
 

@@ -140,6 +140,13 @@ def _order(domain: Element, definition: Element) -> None:
     container[:] = [device for dummy, device in sorted(keyed, key=lambda pair: places.get(pair[0], len(places)))]
 
 
+def with_words_of(domain: Element, definition: Element) -> Element:
+    """``domain`` with the words for people and applications of ``definition``, which no guest sees."""
+    same = copy.deepcopy(domain)
+    _take_over(same, definition, "title", "description", "metadata")
+    return same
+
+
 def processor_of(migratable: str) -> t.Any:
     """The <cpu/> in a dump with VIR_DOMAIN_XML_MIGRATABLE: as it was stated."""
     return domain_xml.parse_domain(migratable).find("cpu")

@@ -37,14 +37,22 @@ def look_up(
 ) -> tuple[dict[tuple[str, str], Found], dict[str, str]]:
     """(volumes by pool and name, formats by path); a path that no pool holds is left out.
 
-    Raises ArchipelError where there is no such pool, or it is not active.
+    Raises ArchipelError with all pools that are not there, or not active.
     """
     formats = {}
     for path in paths:
         volume = _by_path(connection, path)
         if volume is not None:
             formats[path] = _format(_describe(volume))
-    return {reference: _find(connection, *reference) for reference in references}, formats
+    found, problems = {}, []
+    for reference in references:
+        try:
+            found[reference] = _find(connection, *reference)
+        except ArchipelError as exc:
+            problems.append(exc.message)
+    if problems:
+        raise ArchipelError("; ".join(dict.fromkeys(problems)), CODE_DECLARATION)
+    return found, formats
 
 
 def make(connection: libvirt.virConnect, volume: Volume) -> None:
