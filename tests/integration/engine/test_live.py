@@ -60,7 +60,10 @@ def live(hypervisor, run, machine):
 
 
 def test_nothing_waits_for_a_restart_after_a_start(guest, hypervisor, run, machine):
-    guest(NIC % (1, ""), VNC % "one", DISK % ("a", "vda", "virtio", ""), volumes=["a"])
+    drive = "<disk type='file' device='cdrom'>%s<target dev='hdb' bus='ide'/></disk>"
+    devices = NIC % (1, ""), VNC % "one", DISK % ("a", "vda", "virtio", "")
+    guest(*devices, drive % "<source file='/vm/iso/guest.iso'/>", volumes=["a"])
+    assert guest(*devices, drive % "", volumes=["a"])["applied_live"] == ["change medium in hdb"]
     assert run(hypervisor.plan(**machine, state="running")) == {"uuid": machine["uuid"]}
 
 

@@ -49,6 +49,15 @@ def changes(running: Element, target: Element, allowed: t.Callable[[str], bool])
     return found, after
 
 
+def labels_of(domain: Element, classes: t.Container[str]) -> set[str]:
+    """The devices of these classes; a drive of removable media is none of the class disk."""
+    return {
+        label
+        for label, device in _keyed(domain).items()
+        if device.tag in classes and device.get("device") not in ("cdrom", "floppy")
+    }
+
+
 def texts(before: Element, after: Element) -> list[Change]:
     """What people and applications keep in a definition, and a running machine shows, too."""
     found = []

@@ -259,11 +259,11 @@ def _running(plan: Plan, existing: Existing, desired: Desired, prediction: Predi
     after = running.with_words_of(after, target)
     if desired.apply != "next_boot":
         changed = {change.path for change in domain_xml.changes(existing.definition, target)}
+        stated = live.labels_of(after, desired.exact) | live.labels_of(target, desired.exact)
 
         def allowed(part: str) -> bool:
             """Only what this declaration changes, or states to be there, is touched."""
-            stated = part.startswith("devices/") and part.split("/")[1].split("[")[0] in desired.exact
-            return stated or any(path == part or path.startswith(part + "/") for path in changed)
+            return part in stated or any(path == part or path.startswith(part + "/") for path in changed)
 
         found, after = live.changes(after, target, allowed)
         # Before the definition: whoever is interrupted between the two does both again.

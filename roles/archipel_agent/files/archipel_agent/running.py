@@ -91,6 +91,8 @@ def _strip(device: Element) -> None:
         for name in ("index", "portid", "startupPolicy"):
             source.attrib.pop(name, None)
         drop(source, "privateData")
+        if device.tag == "disk" and not len(source) and not source.attrib:
+            device.remove(source)  # of an empty drive
     if device.tag == "interface":
         if attribute_of(device, "target", "dev").startswith(_CHOSEN_NETWORK_DEVICES):
             drop(device, "target")
