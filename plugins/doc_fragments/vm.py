@@ -53,7 +53,8 @@ options:
         saved.
       - V(restarted) shuts down, if it is not off, and starts, on every run.
       - V(stopped) asks the guest to shut down, and fails where it has not after O(shutdown_timeout), unless O(force).
-      - V(absent) is not defined. It fails on a virtual machine that is active, unless O(force). Its disks are kept.
+      - V(absent) is not defined. It fails on a virtual machine that is active, unless O(force). Its disks are kept,
+        unless O(remove_disks) says otherwise.
     type: str
     choices:
       - present
@@ -80,6 +81,21 @@ options:
       - M(archipel.platform.archipel_tag) adds and removes single ones, of many virtual machines.
     type: list
     elements: str
+  protected:
+    description:
+      - Whether V(absent) and V(stopped) are refused.
+      - It is kept with the virtual machine until it is declared otherwise.
+    type: bool
+  remove_disks:
+    description:
+      - Which disks go with a virtual machine that is V(absent).
+      - V(owned) are the volumes that its own declarations created, unless another virtual machine of that hypervisor
+        uses them, or a volume of the same pool lies over them.
+    type: str
+    choices:
+      - none
+      - owned
+    default: none
   apply:
     description:
       - What becomes of changes of a running virtual machine.

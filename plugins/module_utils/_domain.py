@@ -46,7 +46,10 @@ def wanted(spec: Spec, name: str, uuid: str, creating: bool) -> Wanted:
         "wait": spec["wait"],
         "wait_timeout": spec["wait_timeout"],
     }
+    if spec["protected"] is not None:
+        request["protected"] = spec["protected"]
     if spec["state"] == "absent":
+        request["remove_disks"] = spec["remove_disks"]
         return request
     if spec["autostart"] is not None:
         request["autostart"] = spec["autostart"]

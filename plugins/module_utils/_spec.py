@@ -34,6 +34,8 @@ def argument_spec() -> dict[str, dict[str, t.Any]]:
         "hypervisor": {"type": "str"},
         "autostart": {"type": "bool"},
         "tags": {"type": "list", "elements": "str"},
+        "protected": {"type": "bool"},
+        "remove_disks": {"type": "str", "choices": list(states.REMOVE_DISKS), "default": states.REMOVE_DISKS[0]},
         "apply": {"type": "str", "choices": list(states.APPLY), "default": states.APPLY[0]},
         "allow_restart": {"type": "bool", "default": False},
         "force": {"type": "bool", "default": False},

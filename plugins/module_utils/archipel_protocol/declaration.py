@@ -35,6 +35,8 @@ class Wanted(t.TypedDict, total=False):
     volumes: list[Volume]  # made if missing
     autostart: bool | None  # None: not stated
     tags: list[str] | None  # None: not stated; else the whole list
+    protected: bool | None  # None: not stated
+    remove_disks: str  # states.REMOVE_DISKS
     apply: str  # states.APPLY
     allow_restart: bool
     force: bool

@@ -36,6 +36,8 @@ ACTIVE = frozenset((RUNNING, BLOCKED, PAUSED, SHUTDOWN, CRASHED, PMSUSPENDED))
 
 # What can be asked for in a declaration.
 DESIRED = ("present", "running", "stopped", "paused", "saved", "restarted", "absent")
+# Which disks go with a machine that goes.
+REMOVE_DISKS = ("none", "owned")
 # What becomes of a change of a machine that runs: what can be is done at once; all of it, or nothing; none of it.
 APPLY = ("auto", "live", "next_boot")
 

@@ -214,7 +214,8 @@ def test_what_is_stated(options, xml):
         ({"memory": "1GiB"}, {"domain"}),
         ({"disks": []}, {"domain", "exact"}),
         ({"disks": [{"name": "a", "size": "1GiB"}]}, {"domain", "exact", "volumes"}),
-        ({"state": "absent", "memory": "1GiB", "autostart": True}, set()),
+        ({"protected": False}, {"protected"}),
+        ({"state": "absent", "memory": "1GiB", "autostart": True}, {"remove_disks"}),
     ],
 )
 def test_what_is_not_stated_is_not_sent(options, keys):

@@ -16,7 +16,20 @@ from archipel_protocol import declaration as wire, jids, namespaces as ns, permi
 from archipel_protocol.declaration import Facts, Result
 from archipel_protocol.errors import CODE_DECLARATION, ArchipelError, PermissionDenied
 
-from . import describe, domain_xml, domains, host_access, plan, prediction, preflight, running, storage, volumes, wanted
+from . import (
+    describe,
+    domain_xml,
+    domains,
+    host_access,
+    metadata,
+    plan,
+    prediction,
+    preflight,
+    running,
+    storage,
+    volumes,
+    wanted,
+)
 from .dispatch import Request, handler
 from .domain_xml import Element
 from .domains import Machine
@@ -183,10 +196,15 @@ async def _plan(agent: t.Any, request: Request, desired: Desired, snapshot: _Sna
             _running(machine, definition),
         )
     if desired.state == "absent":
-        return plan.removal(existing, desired, agent.is_managed(desired.uuid))
+        own = []
+        if existing is not None and desired.remove_disks == "owned":
+            own = await agent.libvirt.call(volumes.removable, desired.uuid, metadata.owned(existing.definition))
+        return plan.removal(existing, desired, agent.is_managed(desired.uuid), own)
     stated = domain_xml.parse_domain(desired.domain, "domain")
     try:
         changes = await _resolve_volumes(agent, desired, stated, existing)
+        made = [(volume["pool"], volume["name"]) for volume in changes.make.values()]
+        metadata.record(existing and existing.definition, stated, desired.protected, made)
         predicted = await _predict(agent, _normalise(agent, request, existing), desired, stated, existing)
     except PermissionDenied:
         raise

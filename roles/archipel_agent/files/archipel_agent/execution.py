@@ -172,6 +172,9 @@ class Execution:
     async def _wait(self, reached: t.Callable[[int], bool], seconds: float) -> None:
         await self._agent.libvirt.wait_for_state(self._desired.uuid, reached, seconds)
 
+    async def _delete_volume(self, step: Step) -> None:
+        await self._call(volumes.delete, *step.argument)
+
     async def _undefine(self, step: Step) -> None:
         await self._call(domains.undefine, self._desired.uuid)
 
@@ -201,6 +204,7 @@ _STEPS: dict[Do, t.Callable[[Execution, Step], t.Awaitable[t.Union[str, None]]]]
     Do.START_PAUSED: Execution._start,
     Do.SUSPEND: Execution._suspend,
     Do.RESUME: Execution._resume,
+    Do.DELETE_VOLUME: Execution._delete_volume,
     Do.UNDEFINE: Execution._undefine,
     Do.RELEASE: Execution._release,
 }

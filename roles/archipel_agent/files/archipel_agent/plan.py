@@ -43,6 +43,7 @@ class Do(enum.Enum):
     SUSPEND = enum.auto()
     RESUME = enum.auto()
     SAVE = enum.auto()
+    DELETE_VOLUME = enum.auto()
     UNDEFINE = enum.auto()
     RELEASE = enum.auto()
 
@@ -154,10 +155,13 @@ _POWER: dict[tuple[str, int], tuple[Step, ...]] = {
 _DOWN = frozenset((Do.AWAIT_STOP, Do.SHUT_DOWN, Do.POWER_OFF))
 
 
-def removal(existing: Existing | None, desired: Desired, managed: bool) -> Plan:
-    """The plan for state=absent."""
+def removal(
+    existing: Existing | None, desired: Desired, managed: bool, volumes: t.Iterable[tuple[str, str]] = ()
+) -> Plan:
+    """The plan for state=absent; ``volumes`` go with the machine."""
     plan = Plan()
     if existing is not None:
+        _refuse_protected(existing, desired, "removed")
         plan.before = {**describe.definition(existing.definition), "state": states.NAMES[existing.state]}
         if existing.active:
             if not desired.force:
@@ -167,6 +171,8 @@ def removal(existing: Existing | None, desired: Desired, managed: bool) -> Plan:
                     CODE_DECLARATION,
                 )
             plan.steps.append(_POWER_OFF)
+        # Before the definition, which tells whose they are.
+        plan.steps += [Step(Do.DELETE_VOLUME, f"delete volume {'/'.join(volume)}", volume) for volume in volumes]
         if existing.persistent:
             plan.steps.append(Step(Do.UNDEFINE, "undefine"))
     if managed:
@@ -182,6 +188,8 @@ def change(existing: Existing | None, desired: Desired, prediction: Prediction |
     plan = Plan()
     state = states.SHUTOFF if existing is None else existing.state
     power = list(_POWER.get((desired.state, state), ()))
+    if existing is not None and desired.state == "stopped" and power:
+        _refuse_protected(existing, desired, "stopped")
     if desired.state == "saved" and not power and state != states.SAVED:
         raise ArchipelError(
             f"the virtual machine '{desired.name}' is {states.NAMES[state]}; only a guest that runs can be saved",
@@ -219,6 +227,15 @@ def change(existing: Existing | None, desired: Desired, prediction: Prediction |
     plan.steps += power
     _states(plan, existing, desired, state)
     return plan
+
+
+def _refuse_protected(existing: Existing, desired: Desired, what: str) -> None:
+    protected = metadata.is_protected(existing.definition) if desired.protected is None else desired.protected
+    if protected:
+        raise ArchipelError(
+            f"the virtual machine '{existing.name}' is protected and not {what}; declare protected as false first",
+            CODE_DECLARATION,
+        )
 
 
 def _make_volumes(plan: Plan, storage: Changes) -> None:

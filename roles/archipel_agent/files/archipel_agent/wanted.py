@@ -37,6 +37,8 @@ class Desired:
     volumes: tuple[Volume, ...] = ()
     autostart: bool | None = None
     tags: tuple[str, ...] | None = None
+    protected: bool | None = None
+    remove_disks: str = "none"
     apply: str = "auto"
     allow_restart: bool = False
     force: bool = False
@@ -108,6 +110,8 @@ def _desired(one: t.Any, path: str) -> Desired:
         volumes=tuple(_volume(volume, f"{path}.volumes[{index}]") for index, volume in enumerate(volumes)),
         autostart=_of_type(one, "autostart", bool, path, None),
         tags=_tags(one, path),
+        protected=_of_type(one, "protected", bool, path, None),
+        remove_disks=_choice(one, "remove_disks", path, states.REMOVE_DISKS),
         apply=_choice(one, "apply", path, states.APPLY),
         allow_restart=_of_type(one, "allow_restart", bool, path, False),
         force=_of_type(one, "force", bool, path, False),
