@@ -12,7 +12,7 @@ import typing as t
 from xml.etree import ElementTree as ET
 
 from ._client import OFFLINE, Client, Request
-from ._errors import AgentOffline, HypervisorUnknown, StanzaError
+from ._errors import AgentOffline, Conflict, HypervisorUnknown, StanzaError
 from .archipel_protocol import declaration, jids, namespaces as ns, payloads
 from .archipel_protocol.declaration import Facts
 from .archipel_protocol.errors import ArchipelError, MalformedRequest
@@ -71,11 +71,15 @@ class Agents:
         return found
 
     def declare(
-        self, action: str, requests: t.Mapping[str, t.Mapping[str, t.Any]], work: float = 0.0
+        self,
+        action: str,
+        requests: t.Mapping[str, t.Mapping[str, t.Any]],
+        work: float = 0.0,
+        namespace: str = ns.DECLARATION,
     ) -> dict[str, dict[str, t.Any] | ArchipelError]:
-        """Sends an action of archipel:declaration to each hypervisor; ``work`` is the seconds that it may take."""
+        """Sends each hypervisor an action whose payload is JSON; ``work`` is the seconds that it may take."""
         elements = {
-            node: payloads.request(ns.DECLARATION, action, text=declaration.encode(request))
+            node: payloads.request(namespace, action, text=declaration.encode(request))
             for node, request in requests.items()
         }
         return {
@@ -97,6 +101,32 @@ class Agents:
             node: _explained(node, answer) if isinstance(answer, ArchipelError) else answer
             for node, answer in zip(elements, answers)
         }
+
+
+def chosen(inventory: Inventory, names: t.Collection[str], uuids: t.Collection[str]) -> list[Facts]:
+    """The domains of ``inventory`` that are meant: each of ``names`` and ``uuids`` once, all if both are empty.
+
+    Raises Conflict where one does not exist, or exists more than once, and AgentOffline where that cannot be known.
+    """
+    if inventory.silent and not (names or uuids):
+        raise next(iter(inventory.silent.values()))
+    found: list[Facts] = [] if names or uuids else list(inventory.vms)
+    for key, values in (("name", names), ("uuid", uuids)):
+        for value in values:
+            vms = [vm for vm in inventory.vms if vm[key] == value]
+            if len(vms) > 1:
+                raise Conflict(
+                    "'{}' exists on {}; say which one with hypervisor or uuid".format(
+                        value, " and ".join(sorted(vm["hypervisor"] for vm in vms))
+                    )
+                )
+            if not vms and inventory.silent:
+                reasons = "; ".join(error.message for dummy, error in sorted(inventory.silent.items()))
+                raise AgentOffline(f"{key}: '{value}' was found nowhere, but {reasons}")
+            if not vms:
+                raise Conflict(f"{key}: no hypervisor that was asked has a domain '{value}'")
+            found.extend(vm for vm in vms if vm not in found)
+    return found
 
 
 def _explained(node: str, error: ArchipelError) -> ArchipelError:

@@ -150,9 +150,10 @@ class Session:
         """
         connect = self._stream.connect
         if "address" in inspect.signature(connect).parameters:  # slixmpp before 1.9
+            # It asks the resolver for this name and port, and later takes the name for that on the certificate.
+            self._stream.default_port = self._port
+            self._stream.add_event_handler("connected", self._expect_domain)
             connect(address=(self._server or self._domain, self._port))
-            # It takes the address for the name on the certificate.
-            self._stream.default_domain = self._domain
         elif self._server or self._port != self._stream.default_port:
             connect(self._server or self._domain, self._port)
         else:
@@ -191,6 +192,9 @@ class Session:
         if reply.get("type") == "error":
             raise stanza_error(reply.find(f"{{{stream.default_ns}}}error"), asked)
         return next(iter(reply), None)
+
+    def _expect_domain(self, event: object) -> None:
+        self._stream.default_domain = self._domain
 
     async def leave(self) -> None:
         """Ends the session at once, and every task of it."""

@@ -92,9 +92,8 @@ from xml.etree import ElementTree as ET
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.archipel.platform.plugins.module_utils import _connection
-from ansible_collections.archipel.platform.plugins.module_utils._agents import Agents, Inventory
+from ansible_collections.archipel.platform.plugins.module_utils._agents import Agents, chosen
 from ansible_collections.archipel.platform.plugins.module_utils._client import Client
-from ansible_collections.archipel.platform.plugins.module_utils._errors import AgentOffline, Conflict
 from ansible_collections.archipel.platform.plugins.module_utils.archipel_protocol import (
     jids,
     namespaces as ns,
@@ -104,32 +103,6 @@ from ansible_collections.archipel.platform.plugins.module_utils.archipel_protoco
 from ansible_collections.archipel.platform.plugins.module_utils.archipel_protocol.errors import ArchipelError
 
 ACTIONS = {"managed": "manage", "unmanaged": "unmanage"}
-
-
-def chosen(inventory: Inventory, names: t.Collection[str], uuids: t.Collection[str]) -> list[Facts]:
-    """The domains of ``inventory`` that are meant: each of ``names`` and ``uuids`` once, all if both are empty.
-
-    Raises Conflict where one does not exist, or exists more than once, and AgentOffline where that cannot be known.
-    """
-    if inventory.silent and not (names or uuids):
-        raise next(iter(inventory.silent.values()))
-    found: list[Facts] = [] if names or uuids else list(inventory.vms)
-    for key, values in (("name", names), ("uuid", uuids)):
-        for value in values:
-            vms = [vm for vm in inventory.vms if vm[key] == value]
-            if len(vms) > 1:
-                raise Conflict(
-                    "'{}' exists on {}; say which one with hypervisor or uuid".format(
-                        value, " and ".join(sorted(vm["hypervisor"] for vm in vms))
-                    )
-                )
-            if not vms and inventory.silent:
-                reasons = "; ".join(error.message for dummy, error in sorted(inventory.silent.items()))
-                raise AgentOffline(f"{key}: '{value}' was found nowhere, but {reasons}")
-            if not vms:
-                raise Conflict(f"{key}: no hypervisor that was asked has a domain '{value}'")
-            found.extend(vm for vm in vms if vm not in found)
-    return found
 
 
 def change(agents: Agents, vms: t.Sequence[Facts], state: str) -> None:

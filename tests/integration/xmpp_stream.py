@@ -81,10 +81,14 @@ class Stream:
         number = f"p{next(self._ids)}"
         target = f" to={quoteattr(to)}" if to else ""
         self._write(f"<iq type='{kind}' id='{number}'{target}>{payload}</iq>")
+        passed: list[ET.Element] = []
         while True:
             stanza = self.read()
             if stanza.tag == CLIENT + "iq" and stanza.get("id") == number:
                 break
+            passed.append(stanza)
+        # What came meanwhile is for whoever reads next.
+        self._children[:0] = passed
         if stanza.get("type") == "error":
             raise Refused(_condition(stanza))
         return stanza
@@ -99,8 +103,18 @@ class Stream:
         with contextlib.suppress(ConnectionError):
             self.ask("set", REMOVE, self.domain)
 
+    def timeout(self, seconds: float | None) -> float | None:
+        """Sets for how long read() waits; what it was before."""
+        before = self._socket.gettimeout()
+        self._socket.settimeout(seconds)
+        return before
+
     def write(self, text: str) -> None:
         self._write(text)
+
+    def patience(self, seconds: float) -> None:
+        """How long read() waits."""
+        self._socket.settimeout(seconds)
 
     def read(self) -> ET.Element:
         """The next child of the stream. Raises ConnectionError at its end, TimeoutError."""

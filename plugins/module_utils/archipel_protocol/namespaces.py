@@ -13,6 +13,8 @@ PERMISSIONS = "archipel:permissions"
 SUBSCRIPTION = "archipel:subscription"
 TAGS = "archipel:tags"  # also that of a domain's <metadata> (agent's tags.py)
 
+PUSH = "archipel:push:"  # what follows names the kind
+
 # Added by this collection.
 DECLARATION = "archipel:declaration"
 HANDOVER = "archipel:handover"

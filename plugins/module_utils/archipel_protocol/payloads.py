@@ -9,6 +9,7 @@ A request is ``<query xmlns="NS"><archipel action="NAME" key="value">payload</ar
 
 from __future__ import annotations
 
+import datetime
 import typing as t
 from xml.etree import ElementTree as ET
 
@@ -106,6 +107,34 @@ def error(fault: ArchipelError) -> ET.Element:
     ET.SubElement(element, "{{{}}}{}".format(fault.namespace, fault.namespace.replace(":", "-")))
     ET.SubElement(element, "text").text = fault.message
     return element
+
+
+def push_namespace(kind: str) -> str:
+    """The namespace of the pushes of one kind, like "virtualmachine:control"."""
+    return ns.PUSH + kind
+
+
+def push(
+    kind: str, change: str, jid: str, date: datetime.datetime, children: t.Iterable[ET.Element] = ()
+) -> ET.Element:
+    """The <push/> that tells of a change of ``jid``, a bare JID; ``date`` is in UTC, and written as XEP-0082 asks."""
+    stamp = date.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    element = ET.Element(f"{{{push_namespace(kind)}}}push", {"date": stamp, "change": change, "jid": jid})
+    element.extend(children)
+    return element
+
+
+def parse_push(text: str) -> str:
+    """``text`` if it is a serialised <push/>; raises MalformedRequest."""
+    try:
+        # No document type, so no entities.
+        element = None if "<!" in text else ET.fromstring(text)
+    except ET.ParseError:
+        element = None
+    namespace, name = ("", "") if element is None else split_tag(element.tag)
+    if name != "push" or not namespace.startswith(ns.PUSH):
+        raise MalformedRequest("a push is <push xmlns='archipel:push:KIND' change='CHANGE'/>")
+    return text
 
 
 def parse_error(element: ET.Element) -> ArchipelError | None:

@@ -25,7 +25,7 @@ main(["groups", Domain | Groups]) ->
 main(_) ->
     fail("usage: escript archipel-ejabberd.escript configuration FILE\n"
          "       escript archipel-ejabberd.escript [--dry-run] accounts DOMAIN SECRETS_DIR NAME...\n"
-         "       escript archipel-ejabberd.escript [--dry-run] groups DOMAIN GROUP:DISPLAYED:MEMBER,MEMBER...\n", []).
+         "       escript archipel-ejabberd.escript [--dry-run] groups DOMAIN GROUP:DISPLAYED,...:MEMBER,...\n", []).
 
 %% ejabberd's own validators, as at its start, in this short-lived VM.
 configuration(File) ->
@@ -68,8 +68,8 @@ password(File) ->
         {error, Reason} -> fail("~ts: ~ts~n", [File, file:format_error(Reason)])
     end.
 
-%% Shared roster groups with exactly these members, who see those of the displayed group. All groups come before all
-%% members: a member is shown to the displayed group at once, so that must be there.
+%% Shared roster groups with exactly these members, who see those of the displayed groups. All groups come before all
+%% members: a member is shown to the displayed groups at once, so these must be there.
 groups(Do, Domain, Groups) ->
     Host = list_to_binary(Domain),
     Parsed = [[list_to_binary(Part) || Part <- string:split(Group, ":", all)] || Group <- Groups],
@@ -78,7 +78,7 @@ groups(Do, Domain, Groups) ->
 
 %% The label is what a roster shows as the group's name.
 options(Do, Host, Group, Displayed) ->
-    Options = [{description, <<"Kept by the role ejabberd">>}, {displayed_groups, [Displayed]}, {label, Group}],
+    Options = [{description, <<"Kept by the role ejabberd">>}, {displayed_groups, names(Displayed)}, {label, Group}],
     case call(mod_shared_roster, get_group_opts, [Host, Group]) of
         error -> Do(["create the group ", Group], create(Host, Group, Options));
         Present ->
@@ -89,10 +89,13 @@ options(Do, Host, Group, Displayed) ->
     end.
 
 members(Do, Host, Group, Members) ->
-    Wanted = [{User, Host} || User <- binary:split(Members, <<",">>, [global, trim_all])],
+    Wanted = [{User, Host} || User <- names(Members)],
     Present = call(mod_shared_roster, get_group_explicit_users, [Host, Group]),
     change_members(Do, Host, Group, Wanted -- Present, add_user_to_group, "add ~ts to ~ts"),
     change_members(Do, Host, Group, Present -- Wanted, remove_user_from_group, "remove ~ts from ~ts").
+
+names(Joined) ->
+    binary:split(Joined, <<",">>, [global, trim_all]).
 
 create(Host, Group, Options) ->
     fun() -> ok = done(call(mod_shared_roster, create_group, [Host, Group, Options])) end.

@@ -13,6 +13,8 @@ libvirt's test driver lives in this process and dies with it.
 from __future__ import annotations
 
 import asyncio
+import collections
+import threading
 import time
 
 import pytest
@@ -80,6 +82,53 @@ async def test_a_slow_call_is_limited_and_named_and_slows_nobody(facade):
     assert time.monotonic() - begin < 1
     with pytest.raises(errors.ArchipelError, match="did not finish 'stay away' within 1 s"):
         await slow
+
+
+@with_libvirt()
+async def test_a_domain_that_hangs_keeps_few_threads_and_fails_quickly_in_the_end(facade):
+    hung, other = (f"0000000{number}-0000-4000-8000-000000000000" for number in (1, 2))
+    end = threading.Event()
+
+    def hang(connection, uuid):
+        end.wait(30)
+
+    def look(connection, uuid):
+        return connection.getType()
+
+    hanging = [asyncio.create_task(facade.call(hang, hung, timeout=0.5)) for dummy in range(100)]
+    # More than there are threads; only those of the domain wait.
+    assert await asyncio.gather(*(facade.call(look, other) for dummy in range(100))) == ["TEST"] * 100
+    assert await facade.call(libvirt_facade.standings)
+    failures = await asyncio.gather(*hanging, return_exceptions=True)
+    messages = collections.Counter(fault.message for fault in failures)
+    assert messages == {
+        "libvirt did not finish 'hang' within 0.5 s": libvirt_facade.LANE,
+        "libvirt does not begin 'hang': 'hang' on this domain has not come back": 100 - libvirt_facade.LANE,
+    }
+    with pytest.raises(errors.ArchipelError, match="does not begin 'look': 'hang' on this domain"):
+        await facade.call(look, hung)
+    assert await facade.call(look, other) == "TEST"
+    end.set()
+    while facade._lanes[hung].running:
+        await asyncio.sleep(0.01)
+    assert await facade.call(look, hung) == "TEST"
+
+
+@with_libvirt()
+async def test_a_call_that_was_given_up_before_it_began_is_not_made(facade):
+    end, made = threading.Event(), []
+    uuids = [f"{number:08x}-0000-4000-8000-000000000000" for number in range(libvirt_facade.DOMAIN_THREADS + 1)]
+
+    def hang(connection, uuid):
+        made.append(uuid)
+        end.wait(30)
+
+    calls = [facade.call(hang, uuid, timeout=1) for uuid in uuids]
+    failures = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(fault, errors.ArchipelError) for fault in failures)
+    end.set()
+    assert await facade.call(lambda connection, uuid: 1, uuids[0]) == 1
+    assert sorted(made) == uuids[:-1]
 
 
 @with_libvirt()

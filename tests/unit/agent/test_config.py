@@ -5,15 +5,34 @@
 
 from __future__ import annotations
 
+import datetime
+
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from archipel_agent import config
 
 
+@pytest.fixture(scope="session")
+def certificate():
+    """Somebody's, in PEM."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.timezone.utc)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "an authority")])
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now)
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
 @pytest.fixture
-def files(tmp_path):
+def files(tmp_path, certificate):
     """The paths that a configuration names."""
-    (tmp_path / "ca.pem").write_text("a certificate")
+    (tmp_path / "ca.pem").write_bytes(certificate)
     (tmp_path / "password").write_text("secret\n")
     return tmp_path
 
@@ -125,6 +144,14 @@ def test_what_is_no_configuration_is_told(files, text, told):
 def test_a_missing_file_is_told(files):
     with pytest.raises(config.ConfigError, match="cannot be read"):
         config.load(files / "nothing.conf")
+
+
+def test_a_file_without_certificates_is_told(write, files):
+    (files / "ca.pem").write_text("no certificate")
+    with pytest.raises(
+        config.ConfigError, match=r"\[GLOBAL\] xmpp_ca_file = .*: must be a file of certificates \(PEM\)"
+    ):
+        config.load(write())
 
 
 def test_an_empty_password_is_told(write, files):

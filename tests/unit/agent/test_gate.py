@@ -12,39 +12,40 @@ import pytest
 from archipel_agent import gate
 
 FLOODER, OTHER = "flooder@example.org/x", "other@example.org/y"
+WEB, DB = "web@example.org/hv1", "db@example.org/hv1"
 
 
 def test_a_sender_may_have_so_many_requests_in_flight():
     door = gate.Gate()
     for number in range(gate.IN_FLIGHT):
-        door.enter(f"flooder@example.org/{number}", 100)
+        door.enter(f"flooder@example.org/{number}", WEB, 100)
     with pytest.raises(gate.Busy, match="flooder@example.org has 2000 requests in flight"):
-        door.enter(FLOODER, 100)
-    door.enter(OTHER, 100)
+        door.enter(FLOODER, WEB, 100)
+    door.enter(OTHER, WEB, 100)
     door.leave(FLOODER, 100)
-    door.enter(FLOODER, 100)
+    door.enter(FLOODER, WEB, 100)
 
 
 def test_large_requests_count_by_their_size():
     door = gate.Gate()
-    door.enter(FLOODER, gate.SIZE * 2)  # one alone always passes; the server bounds it
+    door.enter(FLOODER, WEB, gate.SIZE * 2)  # one alone always passes; the server bounds it
     with pytest.raises(gate.Busy):
-        door.enter(FLOODER, 1)
-    door.enter(OTHER, gate.SIZE)
+        door.enter(FLOODER, WEB, 1)
+    door.enter(OTHER, WEB, gate.SIZE)
 
 
 def test_all_senders_together_are_bounded():
     door = gate.Gate()
     for number in range(gate.TOTAL // gate.SIZE):
-        door.enter(f"user{number}@example.org", gate.SIZE)
+        door.enter(f"user{number}@example.org", WEB, gate.SIZE)
     with pytest.raises(gate.Busy, match="too many requests"):
-        door.enter(OTHER, 1)
+        door.enter(OTHER, WEB, 1)
 
 
 def test_nothing_is_kept_of_who_has_nothing_in_flight():
     door = gate.Gate()
     for size in (1, 2):
-        door.enter(FLOODER, size)
+        door.enter(FLOODER, WEB, size)
     for size in (1, 2):
         door.leave(FLOODER, size)
     assert door._senders == {} and door._total == 0
@@ -55,7 +56,7 @@ def test_turns_are_the_senders_own():
         door, order = gate.Gate(), []
 
         async def work(sender):
-            async with door.enter(sender, 1):
+            async with door.enter(sender, WEB, 1):
                 order.append(sender)
                 await asyncio.sleep(0)
 
@@ -63,3 +64,22 @@ def test_turns_are_the_senders_own():
         return order
 
     assert OTHER in asyncio.run(scene())[: gate.RUNNING + 1]
+
+
+def test_an_entity_that_hangs_delays_its_own_requests_only():
+    async def scene():
+        door, answered = gate.Gate(), []
+
+        async def work(entity, pause):
+            async with door.enter(FLOODER, entity, 1):
+                await pause()
+                answered.append(entity)
+
+        hanging = [asyncio.create_task(work(WEB, asyncio.Event().wait)) for dummy in range(gate.RUNNING * 2)]
+        await asyncio.wait_for(work(DB, lambda: asyncio.sleep(0)), 10)
+        for task in hanging:
+            task.cancel()
+        await asyncio.gather(*hanging, return_exceptions=True)
+        return answered
+
+    assert asyncio.run(scene()) == [DB]

@@ -152,3 +152,42 @@ def test_what_cannot_be_stored(make, told):
 
 def test_a_jid_is_stored_bare_and_in_lower_case():
     assert granting.grant(WEB, "Bob@Example.org/phone", "info") == Grant(WEB, BOB, "info")
+
+
+def test_what_comes_with_a_machine_is_about_that_machine_alone():
+    stored = permissions()
+    granting.adopt(
+        stored,
+        DB,
+        [
+            [BOB, "info"],
+            ["group:ops", "role:operator"],
+            [MALLORY, "role:unheard"],
+            [MALLORY, "host_access"],
+            [MALLORY, "a permission of tomorrow"],
+            ["*", "info"],
+            [EVERYWHERE, MALLORY, "all"],
+            ["x"],
+            7,
+            None,
+        ],
+    )
+    assert stored.table.of(DB) == {
+        Grant(DB, BOB, "info"),
+        Grant(DB, "group:ops", "role:operator"),
+        Grant(DB, MALLORY, "role:unheard"),
+    }
+    assert stored.table.grants - stored.table.of(DB) == BEFORE.grants
+    for nothing in (None, {}, "grants", 3):
+        granting.adopt(stored, DB, nothing)
+        assert stored.table.of(DB) == set()
+
+
+def test_host_access_stays_with_the_host():
+    assert granting.travelling(permissions(), WEB) == [
+        [BOB, "create"],
+        ["group:ops", "role:operator"],
+        [MALLORY, "info"],
+        [MALLORY, "permission_set"],
+        [OWNER, "all"],
+    ]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -132,3 +133,29 @@ def test_the_largest_stanza_is_one_that_the_server_takes():
     role = Path(__file__).resolve().parents[3] / "roles/ejabberd/defaults/main.yml"
     limit = yaml.safe_load(role.read_text())["ejabberd_max_stanza_size"]
     assert limit - 65536 < payloads.MAX_STANZA < limit
+
+
+def test_a_push():
+    date = datetime.datetime(2026, 2, 3, 4, 5, 6, 7, datetime.timezone.utc)
+    push = payloads.push("virtualmachine:control", "created", "a@example.org", date, [ET.Element("more")])
+    assert ET.tostring(push, "unicode") == (
+        '<ns0:push xmlns:ns0="archipel:push:virtualmachine:control" date="2026-02-03T04:05:06.000007Z" change="created"'
+        ' jid="a@example.org"><more /></ns0:push>'
+    )
+    text = ET.tostring(push, "unicode")
+    assert payloads.parse_push(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "<push/>",
+        "<push xmlns='archipel:other'/>",
+        "<!DOCTYPE push [<!ENTITY a 'b'>]><push xmlns='archipel:push:disk'>&a;</push>",
+        "<query xmlns='archipel:push:disk'/>",
+    ],
+)
+def test_what_is_no_push(text):
+    with pytest.raises(errors.MalformedRequest):
+        payloads.parse_push(text)

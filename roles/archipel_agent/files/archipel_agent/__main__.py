@@ -8,13 +8,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-import logging.handlers
 import os
 import sys
 
-from . import config as configuration
-
-log = logging.getLogger("archipel_agent")
+from . import config as configuration, logs
 
 
 def main() -> int:
@@ -33,29 +30,17 @@ def main() -> int:
     if arguments.check_config is not None:
         print("the configuration is good")
         return 0
-    _set_up_logging(config)
+    logs.set_up(config.logging_level, config.logging_file_path)
     # Not before: it imports slixmpp and libvirt, which a check of the configuration does not need.
     from .agent import Agent
 
-    asyncio.run(Agent(config).run())
+    again = asyncio.run(Agent(config).run())
     logging.shutdown()
+    if again:
+        # In place, so that systemd sees the same process.
+        os.execv(sys.executable, sys.orig_argv)
     # A thread in a libvirt call that hangs would keep the interpreter for ever; everything is closed by now.
     os._exit(0)
-
-
-def _set_up_logging(config: configuration.Config) -> None:
-    """To stderr, where the journal adds the time, and to the file; other libraries' debug lines hold passwords."""
-    journal = logging.StreamHandler()
-    journal.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
-    handlers: list[logging.Handler] = [journal]
-    if config.logging_file_path is not None:
-        file = logging.handlers.WatchedFileHandler(config.logging_file_path, encoding="utf-8")
-        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        handlers.append(file)
-    logging.basicConfig(level=logging.WARNING, handlers=handlers)
-    log.setLevel(config.logging_level.upper())
-    # Says "No appropriate login method" at each refused password; the agent says more.
-    logging.getLogger("slixmpp.features.feature_mechanisms.mechanisms").setLevel(logging.CRITICAL)
 
 
 if __name__ == "__main__":

@@ -11,17 +11,32 @@ import importlib
 import logging
 import secrets
 import signal
+import time
 import typing as t
 import weakref
 
-from archipel_protocol import errors, jids
+from archipel_protocol import errors, jids, namespaces as ns
 
-from . import chat, gate, grants, libvirt_facade, migration, notify, xmpp
+from . import (
+    chat,
+    config as configuration,
+    gate,
+    grants,
+    libvirt_facade,
+    logs,
+    migration,
+    notify,
+    tags,
+    unfinished,
+    xmpp,
+)
 from .config import Config
 from .contacts import Contacts
 from .hypervisor import HypervisorEntity
 from .normaliser_client import Normaliser
+from .outbox import Outbox
 from .permissions import Permissions
+from .pushes import Pushes
 from .store import Row, Store
 from .virtual_machine import VirtualMachineEntity
 
@@ -30,14 +45,23 @@ log = logging.getLogger(__name__)
 # The modules that declare handlers.
 CAPABILITIES = (
     "hypervisor_control",
+    "host_facts",
+    "lifecycle",
+    "soft_alloc",
+    "clone",
+    "tags",
     "vm_control",
+    "vm_resources",
     "vm_definition",
     "declaration",
     "migration",
     "handover",
     "permission_control",
+    "grants_declaration",
 )
 
+# Options that are built into what runs.
+_FIXED = ("archipel_folder_lib", "hypervisor_xmpp_jid", "libvirt_uri", "xmpp_host", "xmpp_port")
 # Logins at the same time, so that a thousand machines don't starve the hypervisor's own session.
 LOGINS = 16
 # Seconds that systemd's READY waits for the first login, and a release for the server.
@@ -63,10 +87,9 @@ class Agent:
             config.peer_jids,
             grants.Store(config.archipel_folder_lib / "permissions.sqlite3"),
         )
-        self.server = xmpp.Server(
-            self.domain, config.xmpp_host, config.xmpp_port, xmpp.tls_context(str(config.xmpp_ca_file))
-        )
+        self.server = _server(config)
         self.store = Store(config.archipel_folder_lib / "hypervisor.sqlite3")
+        self.pushes = Pushes(self, Outbox(config.archipel_folder_lib / "pushes.sqlite3"))
         self.libvirt = libvirt_facade.Libvirt(config.libvirt_uri, config.libvirt_timeout)
         self.normaliser = Normaliser(str(config.archipel_folder_lib / "normaliser"), self.libvirt)
         self.contacts = Contacts(self)
@@ -76,38 +99,79 @@ class Agent:
         self.logins = asyncio.Semaphore(LOGINS)
         self.gate = gate.Gate()
         self.chat = chat.Chat()
+        self.tags = tags.Copy(self)
         self.settling: dict[str, asyncio.Task[t.Any]] = {}  # by UUID, migration.py's
+        self._stopping = asyncio.Event()
+        self._again = False
         self._tasks: set[asyncio.Task[t.Any]] = set()
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
-    async def run(self) -> None:
-        """Runs until SIGTERM or SIGINT. No virtual machine is touched by start or stop."""
-        stopping = asyncio.Event()
+    async def run(self) -> bool:
+        """Runs until SIGTERM or SIGINT. No virtual machine is touched by start or stop.
+
+        True: it is to be started anew, because a reload (SIGHUP) found changes that only a start can take over.
+        """
+        stopping = self._stopping
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stopping.set)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
         self.spawn(_keep_watchdog(), "watchdog")
         await self.start()
         notify.notify("READY=1")
         log.info("%s manages %d virtual machines", self.jid, len(self.vms))
         await stopping.wait()
-        notify.notify("STOPPING=1")
+        if not self._again:
+            notify.notify("STOPPING=1")
         await self.stop()
         log.info("%s has stopped", self.jid)
+        return self._again
+
+    def reload(self) -> None:
+        """Takes over what the configuration says now; one that is wrong changes nothing."""
+        # sd_notify(3): systemd counts the reload as done with the next READY, also with that of a start anew.
+        notify.notify(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+        try:
+            config = configuration.load(self.config.path)
+            config.read_password()
+            server = _server(config)
+            logs.set_up(config.logging_level, config.logging_file_path)
+        except (configuration.ConfigError, OSError) as fault:
+            log.error("the configuration stays as it was: %s", fault)
+        else:
+            self._take_over(config, server)
+        if not self._again:
+            notify.notify("READY=1")
+
+    def _take_over(self, config: Config, server: xmpp.Server) -> None:
+        fixed = [name for name in _FIXED if getattr(config, name) != getattr(self.config, name)]
+        if fixed:
+            log.info("the agent starts anew, because %s changed", ", ".join(fixed))
+            self._again = True
+            self._stopping.set()
+            return
+        self.config, self.server = config, server
+        self.libvirt.timeout = config.libvirt_timeout
+        self.permissions.configure(config.archipel_root_admins, config.grants, config.peer_jids)
+        log.info("the configuration was read anew")
 
     async def start(self) -> None:
         """Starts everything; returns when libvirt and the XMPP server were tried, whatever came of it."""
         rows = self.store.rows()
         # An earlier life may have ended between two databases.
-        self.permissions.keep_only({jids.bare(self.jid), *(row.jid for row in rows)})
+        entities = {jids.bare(self.jid), *(row.jid for row in rows)}
+        self.permissions.keep_only(entities)
+        self.pushes.keep_only(entities)
         for row in rows:
             self._add(row)
         self.libvirt.on_event(self._on_event)
+        self.libvirt.on_metadata(self._on_metadata)
         self.libvirt.on_connection(self._on_connection)
         self.hypervisor.count()
         self.hypervisor.start()
         await self.libvirt.start()
         self.spawn(self.normaliser.start(), "start of the normaliser")
+        self.spawn(self.tags.keep(), "copy of the tags")
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self.hypervisor.online.wait(), FIRST_LOGIN)
 
@@ -121,6 +185,7 @@ class Agent:
         await self.libvirt.stop()
         self.store.close()
         self.permissions.close()
+        self.pushes.close()
 
     def spawn(self, work: t.Coroutine[t.Any, t.Any, t.Any], name: str) -> asyncio.Task[t.Any]:
         """Runs ``work`` beside everything else; it is ended with the agent, and its failure is logged."""
@@ -141,29 +206,40 @@ class Agent:
         return uuid in self.vms and not self.vms[uuid].releasing
 
     def lock(self, uuid: str) -> t.AsyncContextManager[None]:
-        """One mutating operation a virtual machine at a time; ArchipelError while it is on its way to another host."""
+        """One mutating operation a virtual machine at a time.
+
+        ArchipelError while it is on its way to another host, or something that was interrupted is not done with it.
+        """
         return self._operation(uuid)
 
     @contextlib.asynccontextmanager
     async def _operation(self, uuid: str) -> t.AsyncIterator[None]:
         # Before and after: a migration may take hours, and one may have begun while this waited.
-        self._refuse_migrating(uuid)
+        self._refuse_busy(uuid)
         async with self.mutex(uuid):
-            self._refuse_migrating(uuid)
+            self._refuse_busy(uuid)
             yield
 
     def mutex(self, uuid: str) -> asyncio.Lock:
         """The lock below lock()."""
         return self._locks.setdefault(uuid, asyncio.Lock())
 
-    def _refuse_migrating(self, uuid: str) -> None:
+    def _refuse_busy(self, uuid: str) -> None:
+        if self.store.unfinished(uuid):
+            message = f"an interrupted {self.store.unfinished(uuid)[0].action} of {uuid} is being brought to its end"
+            raise errors.ArchipelError(message, errors.CODE_MIGRATING)
         row = self.store.row(jids.vm_jid(uuid, self.domain))
         if row is not None and row.handover_to:
             peer = jids.node(row.handover_to)
             raise errors.ArchipelError(f"{row.name} is migrating to {peer}", errors.CODE_MIGRATING)
 
-    async def manage(self, uuid: str, name: str) -> None:
-        """Brings a domain under management; its account and login follow in the background. Again: no change."""
+    async def manage(self, uuid: str, name: str, change: str = "alloc") -> None:
+        """Brings a domain under management; its account and login follow in the background. Again: no change.
+
+        ``change`` is the hypervisor's push.
+        """
+        if not self.is_managed(uuid):
+            self.pushes.membership(change, uuid)
         entity = self.vms.get(uuid)
         jid = jids.vm_jid(uuid, self.domain)
         if entity is None:
@@ -173,32 +249,46 @@ class Agent:
             self.store.change(jid, name=name, releasing=False, registered=False)
         self.spawn(entity.refresh(), f"look at {uuid}")
         self.hypervisor.count()
+        self.tags.changed()
 
-    async def take_over(self, uuid: str, name: str, password: str) -> VirtualMachineEntity:
-        """Manages a machine whose account exists: it gets a new password as soon as it is logged in."""
+    async def take_over(self, uuid: str, name: str, password: str, pushes: t.Any) -> VirtualMachineEntity:
+        """Manages a machine whose account exists: it gets a new password as soon as it is logged in.
+
+        ``pushes`` is what Pushes.part() returned on the host that it comes from.
+        """
         jid = jids.vm_jid(uuid, self.domain)
+        self.pushes.arrive(jid, pushes)
+        self.pushes.membership("migrate", uuid)
         row = self.store.add(jid, name, password, registered=True)
         self.store.change(jid, next_password=secrets.token_urlsafe(32))
         entity = self._add(row)
         await entity.refresh()
         self.hypervisor.count()
+        self.tags.changed()
         return entity
 
-    async def release(self, uuid: str) -> None:
-        """Ends management: account and row go, now or as soon as the server answers. The domain stays as it is."""
+    async def release(self, uuid: str, change: str = "free") -> None:
+        """Ends management: account and row go, now or as soon as the server answers. The domain stays as it is.
+
+        ``change`` is the hypervisor's push.
+        """
         entity = self.vms.get(uuid)
         if entity is None:
             return
+        if not entity.releasing:
+            self.pushes.membership(change, uuid)
         self.store.change(entity.bare, releasing=True)
         await asyncio.wait({entity.release()}, timeout=RELEASE)
 
     def forget(self, entity: VirtualMachineEntity) -> None:
         """Drops row, grants and entity; the account stays as it is."""
-        self.store.remove(entity.bare)
-        self.permissions.forget(entity.bare)
         if self.vms.get(entity.uuid) is entity:
             del self.vms[entity.uuid]
+        self.store.remove(entity.bare)
+        self.permissions.forget(entity.bare)
+        self.pushes.forget(entity.bare)
         self.hypervisor.count()
+        self.tags.changed()
         # Beside, because the request that brought this about may be one of the entity's own, still to be answered.
         self.spawn(entity.stop(GRACE), f"end of {entity.uuid}")
 
@@ -213,13 +303,20 @@ class Agent:
     # libvirt
 
     def _on_event(self, uuid: str, event: int, detail: int) -> None:
+        if event in (libvirt_facade.DEFINED, libvirt_facade.UNDEFINED):
+            self.tags.changed()
         entity = self.vms.get(uuid)
         if entity is not None:
             entity.on_event(event, detail)
 
+    def _on_metadata(self, namespace: str) -> None:
+        if namespace == ns.TAGS:
+            self.tags.changed()
+
     def _on_connection(self, connected: bool) -> None:
         self.hypervisor.count()
         if connected:
+            self.tags.changed()
             self.spawn(self._reconcile(), "reconciliation with libvirt")
         else:
             for entity in self.vms.values():
@@ -244,6 +341,12 @@ class Agent:
             else:
                 self.spawn(entity.refresh(), f"look at {uuid}")
         migration.resume(self)
+        unfinished.resume(self)
+
+
+def _server(config: Config) -> xmpp.Server:
+    """Raises OSError where the authorities' certificates cannot be read."""
+    return xmpp.Server(config.domain, config.xmpp_host, config.xmpp_port, xmpp.tls_context(str(config.xmpp_ca_file)))
 
 
 async def _keep_watchdog() -> None:

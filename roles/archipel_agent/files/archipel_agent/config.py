@@ -12,6 +12,7 @@ import configparser
 import dataclasses
 import pathlib
 import re
+import ssl
 import typing as t
 
 from archipel_protocol import jids
@@ -40,8 +41,9 @@ class Peer:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Every option, in the units that its comment in the role's template gives."""
+    """Every option, in the units that its comment in the role's template gives; ``path`` is where they were read."""
 
+    path: str
     xmpp_host: str
     xmpp_port: int
     xmpp_ca_file: pathlib.Path
@@ -119,6 +121,15 @@ def _file(value: str) -> pathlib.Path:
     return path
 
 
+def _authorities(value: str) -> pathlib.Path:
+    path = _file(value)
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except OSError as exc:
+        raise ValueError(f"a file of certificates (PEM) that can be read; {exc}") from None
+    return path
+
+
 def _optional_path(value: str) -> pathlib.Path | None:
     return _path(value) if value else None
 
@@ -149,7 +160,7 @@ def _hypervisor_jid(value: str) -> str:
 _OPTIONS: tuple[tuple[str, str, t.Callable[[str], t.Any], str | None], ...] = (
     ("GLOBAL", "xmpp_host", _text, None),
     ("GLOBAL", "xmpp_port", _port, "5222"),
-    ("GLOBAL", "xmpp_ca_file", _file, None),
+    ("GLOBAL", "xmpp_ca_file", _authorities, None),
     ("GLOBAL", "libvirt_uri", _text, "qemu:///system"),
     ("GLOBAL", "libvirt_timeout", _seconds, "30"),
     ("GLOBAL", "archipel_root_admins", _bare_jids, ""),
@@ -204,7 +215,8 @@ class _Reader:
         domain = jids.domain(values["hypervisor_xmpp_jid"])
         peers = [self._peer(jid, value, domain) for jid, value in self._items(_PEERS)]
         own = values["hypervisor_xmpp_jid"]
-        return Config(grants=grants, peers={peer.node: peer for peer in peers if peer.jid != own}, **values)
+        others = {peer.node: peer for peer in peers if peer.jid != own}
+        return Config(path=self._path, grants=grants, peers=others, **values)
 
     def _items(self, section: str) -> list[tuple[str, str]]:
         return self._parser.items(section) if self._parser.has_section(section) else []

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import re
 import typing as t
 from xml.etree import ElementTree as ET
 
@@ -58,6 +59,18 @@ class Request:
     def children(self, name: str) -> list[ET.Element]:
         """All children called ``name``, whatever their namespace."""
         return [child for child in self.element if payloads.split_tag(child.tag)[1] == name]
+
+    def number(self, name: str, lowest: int, highest: int | None = None) -> int:
+        """The whole number in an attribute; raises MalformedRequest."""
+        text = self.element.get(name)
+        right = f"from {lowest} to {highest}" if highest is not None else f"of at least {lowest}"
+        if text is None:
+            raise errors.MalformedRequest(f"{self.action} needs the attribute {name}, a whole number {right}")
+        # Longer ones are none that anything here could be, and Python refuses to read the longest.
+        value = int(text) if re.fullmatch(r"[0-9]{1,18}", text) else -1
+        if value < lowest or (highest is not None and value > highest):
+            raise errors.MalformedRequest(f"{name} is '{text}' and must be a whole number {right}")
+        return value
 
     def permits(self, permission: str, entity: str | None = None) -> bool:
         """Whether the sender has a permission that depends on the request's content, like host_access.

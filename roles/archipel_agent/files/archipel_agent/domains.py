@@ -151,17 +151,38 @@ def set_autostart(connection: libvirt.virConnect, uuid: str, enabled: bool) -> N
 
 def set_tags(connection: libvirt.virConnect, uuid: str, tags: t.Sequence[str]) -> None:
     """Give the domain these tags and no others: the definition, and what runs."""
+    _set_metadata(connection, uuid, ns.TAGS, metadata.written(tags) if tags else None)
+
+
+def unmark(connection: libvirt.virConnect, uuid: str) -> None:
+    """Remove the mark of metadata.mark()."""
+    _set_metadata(connection, uuid, metadata.ARRIVING, None)
+
+
+def _set_metadata(connection: libvirt.virConnect, uuid: str, namespace: str, text: str | None) -> None:
     domain = connection.lookupByUUIDString(uuid)
     flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG if domain.isPersistent() else 0
     if domain.isActive():
         flags |= libvirt.VIR_DOMAIN_AFFECT_LIVE
-    text = metadata.written(tags) if tags else None
     try:
-        domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, text, metadata.PREFIX, ns.TAGS, flags)
+        domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, text, metadata.PREFIX, namespace, flags)
     except libvirt.libvirtError as fault:
         # There is none to be removed.
-        if tags or fault.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN_METADATA:
+        if text is not None or fault.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN_METADATA:
             raise
+
+
+def all_tags(connection: libvirt.virConnect) -> dict[str, tuple[str, ...]]:
+    """The tags of every domain, by UUID."""
+    found = {}
+    for domain in connection.listAllDomains():
+        try:
+            found[domain.UUIDString()] = _tags(domain, bool(domain.isPersistent()))
+        except libvirt.libvirtError as fault:
+            # Undefined between the listing and the look at it.
+            if fault.get_error_code() not in _GONE:
+                raise
+    return found
 
 
 def _tags(domain: libvirt.virDomain, persistent: bool) -> tuple[str, ...]:

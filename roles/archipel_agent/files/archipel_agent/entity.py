@@ -111,6 +111,7 @@ class Entity:
             log.info("%s is online", jids.bare(self.jid))
             session.presence(*self._shown)
             self.online.set()
+            self.agent.pushes.on_login(self)
             self.agent.contacts.check(self)
             since = loop.time()
             reason = await session.ended()
@@ -140,6 +141,7 @@ class Entity:
             session.presence(to=contact, kind="unsubscribed")
         elif self.agent.permissions.permits(contact, permissions.PRESENCE, jids.bare(self.jid)):
             session.presence(to=contact, kind="subscribed")
+            self.agent.pushes.check_readers(self)
         else:
             log.info("%s may not see the presence of %s", contact, jids.bare(self.jid))
             session.presence(to=contact, kind="unsubscribed")
@@ -169,7 +171,7 @@ class Entity:
 
     def _work(self, sender: str, size: int, work: t.Callable[..., t.Awaitable[None]], *args: t.Any) -> None:
         """Runs ``work`` when it is the sender's turn; raises gate.Busy."""
-        turns = self.agent.gate.enter(sender, size)
+        turns = self.agent.gate.enter(sender, self.jid, size)
 
         async def turn() -> None:
             async with turns:

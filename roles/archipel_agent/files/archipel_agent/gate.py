@@ -3,8 +3,9 @@
 
 """How much of the agent one sender may take: what is in flight is bounded, and nobody waits behind somebody else.
 
-Each sender has turns of his own. What does not fit is refused at once, so that a flood costs neither memory nor others'
-time; the sender's client is told to wait (RFC 6120, 8.3.3.18).
+Each sender has turns of his own at each entity, so that a machine that hangs delays its own requests only. What does
+not fit is refused at once, so that a flood costs neither memory nor others' time; the sender's client is told to wait
+(RFC 6120, 8.3.3.18).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import dataclasses
 
 from archipel_protocol import jids
 
-# One sender's requests: worked on at the same time, and in all with their characters.
+# One sender's requests: worked on at the same time at one entity; in all, and their characters.
 RUNNING = 16
 IN_FLIGHT = 2000
 SIZE = 16 * 1024 * 1024
@@ -30,9 +31,9 @@ class Busy(Exception):
 class _Sender:
     """What one bare JID has in flight."""
 
-    turns: asyncio.Semaphore
     requests: int = 0
     size: int = 0
+    turns: dict[str, asyncio.Semaphore] = dataclasses.field(default_factory=dict)  # by the entity's JID
 
 
 class Gate:
@@ -42,10 +43,10 @@ class Gate:
         self._senders: dict[str, _Sender] = {}
         self._total = 0
 
-    def enter(self, sender: str, size: int) -> asyncio.Semaphore:
-        """Takes a request in; its work waits for the semaphore. Raises Busy."""
+    def enter(self, sender: str, entity: str, size: int) -> asyncio.Semaphore:
+        """Takes a request to an entity in; its work waits for the semaphore. Raises Busy."""
         bare = jids.bare(sender)
-        found = self._senders.get(bare) or _Sender(asyncio.Semaphore(RUNNING))
+        found = self._senders.get(bare) or _Sender()
         if found.requests >= IN_FLIGHT or (found.requests and found.size + size > SIZE):
             raise Busy(f"{bare} has {found.requests} requests in flight here; wait for their answers")
         if self._total and self._total + size > TOTAL:
@@ -54,7 +55,7 @@ class Gate:
         found.requests += 1
         found.size += size
         self._total += size
-        return found.turns
+        return found.turns.setdefault(entity, asyncio.Semaphore(RUNNING))
 
     def leave(self, sender: str, size: int) -> None:
         """A request that was taken in is answered, or given up."""

@@ -11,13 +11,17 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import typing as t
 
 from archipel_protocol import errors, jids
 from archipel_protocol.permissions import ALL, HOST_ACCESS, NAMES
 
 from .grants import EVERYWHERE, GROUP, ROLE, Grant, Table
 from .permissions import Permissions
+
+log = logging.getLogger(__name__)
 
 # Of a role or a group.
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}\Z")
@@ -100,6 +104,30 @@ def check(permissions: Permissions, sender: str, after: Table, right: str | None
             raise NotGrantable(f"there is no group '{one.subject[len(GROUP) :]}'")
     if len(after.grants) > max(_MOST, len(before.grants)):
         raise NotGrantable(f"{len(after.grants)} grants are too many; at most {_MOST} are kept")
+
+
+def travelling(permissions: Permissions, entity: str) -> list[list[str]]:
+    """The grants that go with a machine to another hypervisor: [subject, name]; host_access is about the host."""
+    return [[one.subject, one.name] for one in sorted(permissions.table.of(entity)) if one.name != HOST_ACCESS]
+
+
+def adopt(permissions: Permissions, entity: str, offered: t.Any) -> None:
+    """Replaces the grants on a machine by those that came with it; what cannot be granted here is left out.
+
+    A peer speaks for grants on that machine alone, and never for host_access.
+    """
+    table = permissions.table
+    grants = set(table.grants - table.of(entity))
+    for one in offered if isinstance(offered, list) else ():
+        try:
+            subject, name = one
+            arrived = grant(entity, str(subject), str(name))
+        except (TypeError, ValueError, NotGrantable):
+            log.warning("a grant came with %s that cannot be one here: %.200r", entity, one)
+            continue
+        if arrived.name != HOST_ACCESS and len(grants) < _MOST:
+            grants.add(arrived)
+    permissions.replace(Table(table.roles, table.groups, frozenset(grants)))
 
 
 def _demand(permissions: Permissions, sender: str, name: str, entity: str, purpose: str) -> None:

@@ -15,12 +15,14 @@ import pathlib
 import sqlite3
 import typing as t
 
+from archipel_protocol import grants as wire
+
 # In the place of an entity's bare JID: the hypervisor and all its virtual machines, also those to come.
 EVERYWHERE = "*"
 # Before the name of a group in the place of a bare JID, and of a role in that of a permission: neither of the two has a
 # colon (RFC 7622, 3.3.1).
-GROUP = "group:"
-ROLE = "role:"
+GROUP = wire.GROUP
+ROLE = wire.ROLE
 
 Names = t.FrozenSet[str]
 Effective = t.Mapping[str, t.Mapping[str, Names]]  # permissions by bare JID and entity

@@ -16,7 +16,7 @@ import typing as t
 
 from archipel_protocol import declaration as wire, errors, jids, namespaces as ns
 
-from . import domains, permissions
+from . import domains, granting, permissions
 from .declaration import facts
 from .dispatch import Reply, Request, handler
 from .libvirt_facade import libvirt
@@ -44,9 +44,10 @@ async def query(entity: HypervisorEntity, request: Request) -> Reply:
 
 @handler(ns.HANDOVER, OFFER, permissions.PEER, on="hypervisor", code=errors.CODE_HANDOVER)
 async def offer(entity: HypervisorEntity, request: Request) -> Reply:
-    """{"uuid", "name", "password": str, "autostart": bool} -> {"vm": facts}, when the machine is logged in here.
+    """{"uuid", "name", "password": str, "autostart": bool, "pushes": Pushes.part()} -> {"vm": facts}.
 
-    Taken only for a domain that this host's own libvirt has. Again: the same answer.
+    Answered when the machine is logged in here. Taken only for a domain that this host's own libvirt has. Again: the
+    same answer.
     """
     agent = entity.agent
     offered = wire.decode(request.text)
@@ -57,8 +58,12 @@ async def offer(entity: HypervisorEntity, request: Request) -> Reply:
             message = f"libvirt on {agent.node} has no domain {uuid}, so its account is not taken"
             raise errors.ArchipelError(message, errors.CODE_HANDOVER)
         vm = agent.vms.get(uuid)
+        if vm is None or vm.leaving:
+            # Before the account, so that no interruption leaves it here without them. Not again where an answer was
+            # lost: what was granted here meanwhile is newer.
+            granting.adopt(agent.permissions, jids.vm_jid(uuid, agent.domain), offered.get("grants"))
         if vm is None:
-            vm = await agent.take_over(uuid, name, password)
+            vm = await agent.take_over(uuid, name, password, offered.get("pushes"))
         else:
             vm.reclaim()
         await _await_login(vm, password)

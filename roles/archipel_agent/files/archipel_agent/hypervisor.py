@@ -38,6 +38,10 @@ class HypervisorEntity(Entity):
         await session.login(password)
         return session
 
+    async def on_login(self, session: xmpp.Session) -> None:
+        """Brings the copy of the tags up to date, once it is online."""
+        self.agent.tags.on_login()
+
     def count(self) -> None:
         """Shows how many virtual machines are managed, or that libvirt is out of reach."""
         if self.agent.libvirt.connected:

@@ -46,7 +46,7 @@ async def manage(entity: HypervisorEntity, request: Request) -> Reply:
             raise errors.ArchipelError(message, errors.CODE_HYPERVISOR_MANAGE) from None
     for uuid, name in found:
         async with agent.lock(uuid):
-            await agent.manage(uuid, name)
+            await agent.manage(uuid, name, "manage")
     return None
 
 
@@ -62,7 +62,7 @@ async def unmanage(entity: HypervisorEntity, request: Request) -> Reply:
 
     async def release(uuid: str) -> None:
         async with agent.lock(uuid):
-            await agent.release(uuid)
+            await agent.release(uuid, "unmanage")
 
     await asyncio.gather(*(release(uuid) for uuid in uuids))
     return None

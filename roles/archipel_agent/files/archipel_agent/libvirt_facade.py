@@ -11,14 +11,18 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import functools
+import hashlib
 import logging
+import re
 import threading
 import typing as t
+import weakref
 
 import libvirt
 
-from archipel_protocol import errors, states
+from archipel_protocol import errors, jids, states
 
 from .backoff import pauses
 
@@ -28,11 +32,25 @@ T = t.TypeVar("T")
 # (uuid, virDomainEventType, its detail)
 EventCallback = t.Callable[[str, int, int], None]
 
+DEFINED = libvirt.VIR_DOMAIN_EVENT_DEFINED
+UNDEFINED = libvirt.VIR_DOMAIN_EVENT_UNDEFINED
+
 # A daemon that says nothing for INTERVAL * (COUNT + 1) seconds is given up, and with it every call that hangs in it.
 KEEPALIVE_INTERVAL = 5
 KEEPALIVE_COUNT = 4
+# Calls on one domain at the same time. A domain whose QEMU hangs keeps that many threads, here and in libvirtd; the
+# others are for everybody else.
+LANE = 2
+# Threads for calls on domains, and for those on the host, which a host full of hanging domains must not stop. Together
+# below libvirtd's max_client_requests (role libvirt): libvirtd reads no further from who exceeds it.
+DOMAIN_THREADS = 34
+HOST_THREADS = 12
 # After this many seconds of trying, the agent counts as started although libvirt has not answered yet.
 FIRST_ATTEMPT = 10
+
+
+# Tags and other marks; a change there changes nothing about the machine.
+_METADATA = re.compile(r"<metadata>.*</metadata>", re.DOTALL)
 
 
 class DomainNotFound(errors.LibvirtError):
@@ -49,21 +67,31 @@ def translate(fault: libvirt.libvirtError) -> errors.LibvirtError:
 def open_connection(uri: str) -> libvirt.virConnect:
     """A connection that notices when its daemon is gone or hangs. Blocking."""
     connection = libvirt.open(uri)
-    try:
-        connection.setKeepAlive(KEEPALIVE_INTERVAL, KEEPALIVE_COUNT)
-    except libvirt.libvirtError as fault:
-        # Drivers without a daemon, as test:///default, have none to lose.
-        if fault.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
-            raise
+    _keep_alive(connection)
     return connection
 
 
+def _keep_alive(connection: libvirt.virConnect) -> bool:
+    """Has the daemon looked after; False for drivers without one, as test:///default: they have none to lose."""
+    try:
+        connection.setKeepAlive(KEEPALIVE_INTERVAL, KEEPALIVE_COUNT)
+    except libvirt.libvirtError as fault:
+        if fault.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
+            raise
+        return False
+    return True
+
+
 class Standing(t.NamedTuple):
-    """How a domain stands: ``state`` is virDomainState (archipel_protocol.states), ``reason`` depends on it."""
+    """How a domain stands: ``state`` is virDomainState (archipel_protocol.states), ``reason`` depends on it.
+
+    ``definition`` is a digest of the persistent definition, without its metadata; "" without one, None: nobody looked.
+    """
 
     name: str
     state: int
     reason: int
+    definition: str | None = None
 
     @property
     def crashed(self) -> bool:
@@ -76,7 +104,7 @@ def standings(connection: libvirt.virConnect) -> dict[str, Standing]:
     found = {}
     for domain in connection.listAllDomains():
         try:
-            found[domain.UUIDString()] = Standing(domain.name(), *domain.state())
+            found[domain.UUIDString()] = Standing(domain.name(), *domain.state(), _definition(domain))
         except libvirt.libvirtError as fault:
             # Undefined between the listing and the look at it.
             if fault.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
@@ -85,9 +113,31 @@ def standings(connection: libvirt.virConnect) -> dict[str, Standing]:
 
 
 def standing(connection: libvirt.virConnect, uuid: str) -> Standing:
-    """One domain; libvirt raises VIR_ERR_NO_DOMAIN where there is none."""
+    """One domain, without a look at its definition; libvirt raises VIR_ERR_NO_DOMAIN where there is none."""
     domain = connection.lookupByUUIDString(uuid)
     return Standing(domain.name(), *domain.state())
+
+
+def full_standing(connection: libvirt.virConnect, uuid: str) -> Standing:
+    """One domain, its definition, too."""
+    domain = connection.lookupByUUIDString(uuid)
+    return Standing(domain.name(), *domain.state(), _definition(domain))
+
+
+def _definition(domain: libvirt.virDomain) -> str:
+    if not domain.isPersistent():
+        return ""
+    xml = _METADATA.sub("", domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+    return hashlib.sha256(xml.encode()).hexdigest()[:32]
+
+
+class _Lane:
+    """The calls on one domain: those that run, and those of them that were given up."""
+
+    def __init__(self) -> None:
+        self.turns = asyncio.Semaphore(LANE)
+        self.running: list[str] = []
+        self.overdue = 0
 
 
 class Libvirt:
@@ -98,17 +148,22 @@ class Libvirt:
 
     _event_thread: threading.Thread | None = None
 
-    def __init__(self, uri: str, timeout: float = 30.0, threads: int = 16) -> None:
+    def __init__(self, uri: str, timeout: float = 30.0) -> None:
         self.uri = uri
         self.timeout = timeout
         self.connection: libvirt.virConnect | None = None
-        self._pool = concurrent.futures.ThreadPoolExecutor(threads, "libvirt")
+        self._host_pool = concurrent.futures.ThreadPoolExecutor(HOST_THREADS, "libvirt-host")
+        self._domain_pool = concurrent.futures.ThreadPoolExecutor(DOMAIN_THREADS, "libvirt-domain")
+        self._own = threading.local()
+        self._has_daemon = False
+        self._lanes: weakref.WeakValueDictionary[str, _Lane] = weakref.WeakValueDictionary()
         self._event_callbacks: list[EventCallback] = []
         self._connection_callbacks: list[t.Callable[[bool], None]] = []
         self._closed = asyncio.Event()
         self._tried = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
-        self._registration = 0
+        self._metadata_callbacks: list[t.Callable[[str], None]] = []
+        self._registrations: list[int] = []
         self._reason = "not connected yet"
 
     @property
@@ -137,12 +192,17 @@ class Libvirt:
                 await asyncio.wait_for(self._in_thread(self._close, connection), 2)
             except asyncio.TimeoutError:
                 log.warning("libvirt at %s does not let go", self.uri)
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._host_pool, self._domain_pool):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def on_event(self, callback: EventCallback) -> t.Callable[[], None]:
         """Has ``callback(uuid, event, detail)`` called in the loop at each lifecycle event; returns what ends it."""
         self._event_callbacks.append(callback)
         return lambda: self._event_callbacks.remove(callback)
+
+    def on_metadata(self, callback: t.Callable[[str], None]) -> None:
+        """Has ``callback(namespace)`` called in the loop when an application's metadata of a domain changes."""
+        self._metadata_callbacks.append(callback)
 
     def on_connection(self, callback: t.Callable[[bool], None]) -> None:
         """Has ``callback(connected)`` called in the loop when the daemon comes or goes."""
@@ -151,6 +211,8 @@ class Libvirt:
     async def call(self, function: t.Callable[..., T], *args: t.Any, timeout: float | None = None) -> T:
         """What ``function(connection, *args)`` returns, run in a thread.
 
+        Where the first argument is a domain's UUID, the call takes one of the few turns of that domain.
+
         Raises LibvirtError for libvirt's errors, and ArchipelError naming the function where it takes longer than
         ``timeout`` seconds; the call itself then goes on, libvirt has no way to end it.
         """
@@ -158,13 +220,61 @@ class Libvirt:
         if connection is None:
             raise errors.LibvirtError(f"libvirt is out of reach: {self._reason}", libvirt.VIR_ERR_NO_CONNECT)
         limit = self.timeout if timeout is None else timeout
+        name = getattr(function, "__name__", "call").strip("_").replace("_", " ")
+        work = functools.partial(self._run, connection, function, *args)
         try:
-            return await asyncio.wait_for(self._in_thread(function, connection, *args), limit)
+            if args and isinstance(args[0], str) and jids.is_uuid(args[0]):
+                return await self._in_lane(args[0], name, work, limit)
+            return await asyncio.wait_for(self._in_thread(work), limit)
         except libvirt.libvirtError as fault:
             raise translate(fault) from fault
         except asyncio.TimeoutError:
-            name = getattr(function, "__name__", "call").strip("_").replace("_", " ")
             raise errors.ArchipelError(f"libvirt did not finish '{name}' within {limit:g} s") from None
+
+    def _run(self, connection: libvirt.virConnect, function: t.Callable[..., T], *args: t.Any) -> T:
+        """In a thread, on its own connection to the daemon.
+
+        libvirt's client (9.0) loses wake-ups where threads share a connection: a call would wait for another one's end,
+        or for the next keep-alive. Drivers without a daemon have no such client, and their state in the connection.
+        """
+        if self._has_daemon:
+            own = getattr(self._own, "connection", None)
+            if own is None or not own.isAlive():
+                own = self._own.connection = open_connection(self.uri)
+            connection = own
+        return function(connection, *args)
+
+    async def _in_lane(self, uuid: str, name: str, work: t.Callable[[], T], limit: float) -> T:
+        """Runs ``work`` when there is a turn on the domain. A call that is given up keeps its turn until it is back."""
+        lane = self._lanes.setdefault(uuid, _Lane())
+        if lane.overdue >= LANE:
+            # Nothing will come of waiting.
+            raise _hangs(name, lane)
+        try:
+            await asyncio.wait_for(lane.turns.acquire(), limit)
+        except asyncio.TimeoutError:
+            raise _hangs(name, lane) from None
+        future = self._domain_pool.submit(work)
+        lane.running.append(name)
+        given_up = False
+
+        def back() -> None:
+            lane.turns.release()
+            lane.running.remove(name)
+            lane.overdue -= given_up
+
+        def done(dummy: object) -> None:
+            """In the thread of the call; the loop may have ended without it."""
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(back)
+
+        future.add_done_callback(done)
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(future), limit)
+        except asyncio.TimeoutError:
+            given_up = not future.done()
+            lane.overdue += given_up
+            raise
 
     async def call_apart(self, function: t.Callable[..., T], *args: t.Any) -> T:
         """As call(), for what may take hours: on a connection and in a thread of its own, without a time limit."""
@@ -219,7 +329,7 @@ class Libvirt:
         return await self.call(_domain_capabilities, *args)
 
     def _in_thread(self, function: t.Callable[..., T], *args: t.Any) -> asyncio.Future[T]:
-        return self._loop.run_in_executor(self._pool, function, *args)
+        return self._loop.run_in_executor(self._host_pool, function, *args)
 
     def _run_events(self) -> None:
         """libvirt's event loop, one for the process, before the first connection (virEventRegisterDefaultImpl)."""
@@ -268,20 +378,26 @@ class Libvirt:
     def _open(self) -> libvirt.virConnect:
         """In a thread."""
         self._closed.clear()
-        connection = open_connection(self.uri)
+        connection = libvirt.open(self.uri)
+        self._has_daemon = _keep_alive(connection)
         try:
             connection.registerCloseCallback(self._on_close, None)
         except libvirt.libvirtError as fault:
             if fault.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
                 raise
-        lifecycle = libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE
-        self._registration = connection.domainEventRegisterAny(None, lifecycle, self._on_lifecycle, None)
+        self._registrations = [
+            connection.domainEventRegisterAny(None, event, callback, None)
+            for event, callback in (
+                (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_lifecycle),
+                (libvirt.VIR_DOMAIN_EVENT_ID_METADATA_CHANGE, self._on_metadata),
+            )
+        ]
         return connection
 
     def _close(self, connection: libvirt.virConnect) -> None:
         """In a thread; a daemon that is gone cannot be told."""
-        deregister = functools.partial(connection.domainEventDeregisterAny, self._registration)
-        for step in (deregister, connection.unregisterCloseCallback, connection.close):
+        deregister = [functools.partial(connection.domainEventDeregisterAny, one) for one in self._registrations]
+        for step in (*deregister, connection.unregisterCloseCallback, connection.close):
             try:
                 step()
             except libvirt.libvirtError as fault:
@@ -297,9 +413,22 @@ class Libvirt:
         """In the event thread."""
         self._loop.call_soon_threadsafe(self._deliver, domain.UUIDString(), event, detail)
 
+    def _on_metadata(
+        self, connection: libvirt.virConnect, domain: libvirt.virDomain, kind: int, namespace: str, opaque: object
+    ) -> None:
+        """In the event thread."""
+        if kind == libvirt.VIR_DOMAIN_METADATA_ELEMENT:
+            for callback in list(self._metadata_callbacks):
+                self._loop.call_soon_threadsafe(callback, namespace)
+
     def _deliver(self, uuid: str, event: int, detail: int) -> None:
         for callback in list(self._event_callbacks):
             callback(uuid, event, detail)
+
+
+def _hangs(name: str, lane: _Lane) -> errors.ArchipelError:
+    message = f"libvirt does not begin '{name}': '{lane.running[0]}' on this domain has not come back"
+    return errors.ArchipelError(message)
 
 
 def _settle(future: asyncio.Future[T], result: t.Any, fault: BaseException | None) -> None:

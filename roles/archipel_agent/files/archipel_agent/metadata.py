@@ -1,12 +1,13 @@
 # SPDX-FileCopyrightText: 2026 Archipel maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What of a virtual machine lives in its domain's <metadata>: its tags, and what declarations keep. Pure; no libvirt.
+"""What of a virtual machine lives in its domain's <metadata>: its tags, whose doing it is, what declarations keep.
 
-https://libvirt.org/formatdomain.html#general-metadata: an application owns one element below <metadata>, by its
-namespace. Ours is ``<archipel:tags xmlns:archipel="archipel:tags"><tag>web</tag></archipel:tags>``. It moves with the
-definition. So does ``<machine xmlns="archipel:declaration" protected="yes"><volume pool="default" name="web.qcow2"/>
-</machine>``: the volumes that declarations made for this machine, and whether it is protected.
+Pure; no libvirt. https://libvirt.org/formatdomain.html#general-metadata: an application owns one element below
+<metadata>, by its namespace. Ours is ``<archipel:tags xmlns:archipel="archipel:tags"><archipel:tag>web</archipel:tag>
+</archipel:tags>``, and it moves with the definition. So does ``<machine xmlns="archipel:declaration" protected="yes">
+<volume pool="default" name="web.qcow2"/></machine>``: the volumes that declarations made for this machine, and whether
+it is protected.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ from . import domain_xml
 from .domain_xml import Element
 
 PREFIX = "archipel"
+ARRIVING = "archipel:arriving"
 _ELEMENT = f"{{{ns.TAGS}}}tags"
 _MACHINE = f"{{{ns.DECLARATION}}}machine"
 _VOLUME = f"{{{ns.DECLARATION}}}volume"
+_ARRIVING = f"{{{ARRIVING}}}arriving"
 
 
 def tags_of(domain: Element) -> list[str]:
@@ -52,10 +55,11 @@ def keep_tags(existing: Element | None, wanted: Element) -> None:
     kept = None if existing is None else _element(existing)
     if kept is not None and _element(wanted) is None:
         _place(wanted).append(copy.deepcopy(kept))
+    # What declarations keep is theirs alone.
+    for other in wanted.findall(f"metadata/{_MACHINE}"):
+        other.getparent().remove(other)
     machine = None if existing is None else existing.find(f"metadata/{_MACHINE}")
     if machine is not None:
-        for other in wanted.findall(f"metadata/{_MACHINE}"):
-            other.getparent().remove(other)
         _place(wanted).append(copy.deepcopy(machine))
 
 
@@ -101,9 +105,20 @@ def without_machine(domain: Element) -> Element:
     return clean
 
 
+def mark(domain: Element, token: str) -> None:
+    """Marks a definition as one that is being brought here, in place: no other is ever taken back."""
+    element = etree.SubElement(_place(domain), _ARRIVING, nsmap={PREFIX: ARRIVING})
+    element.text = token
+
+
+def is_marked(domain: Element, token: str) -> bool:
+    """Whether a definition has this mark."""
+    return domain_xml.text_of(domain, f"metadata/{_ARRIVING}") == token
+
+
 def _place(domain: Element) -> Element:
-    place = domain.find("metadata")
-    return etree.SubElement(domain, "metadata") if place is None else place
+    found = domain.find("metadata")
+    return etree.SubElement(domain, "metadata") if found is None else found
 
 
 def _element(domain: Element) -> Element | None:

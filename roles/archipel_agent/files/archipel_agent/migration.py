@@ -16,7 +16,7 @@ import typing as t
 
 from archipel_protocol import declaration as wire, errors, jids, namespaces as ns, payloads, states
 
-from . import xmpp
+from . import granting, xmpp
 from .backoff import pauses
 from .config import Peer
 from .dispatch import Reply, Request, handler
@@ -139,7 +139,7 @@ async def _preflight(agent: Agent, vm: VirtualMachineEntity, peer: Peer) -> None
     except asyncio.TimeoutError:
         message = f"{vm.name} is not logged in to the XMPP server, so its account cannot move"
         raise errors.ArchipelError(message, errors.CODE_VM_MIGRATE) from None
-    there = await _ask(agent, peer, QUERY, {"uuid": vm.uuid})
+    there = await ask(agent, peer, QUERY, {"uuid": vm.uuid})
     if there.get("state") is not None:
         message = f"{peer.node} has a domain {vm.uuid} already"
         raise errors.ArchipelError(message, errors.CODE_VM_MIGRATE)
@@ -205,15 +205,22 @@ async def settle(agent: Agent, vm: VirtualMachineEntity, peer: Peer) -> dict[str
         raise StillMoving("libvirt is still at it")
     if state in states.ACTIVE:
         return await _stay(agent, vm)
-    there = await _ask(agent, peer, QUERY, {"uuid": vm.uuid})
+    there = await ask(agent, peer, QUERY, {"uuid": vm.uuid})
     if there.get("state") is None:
         return await _stay(agent, vm)
     if state is not None:
         # The move was done but for libvirt's last step here, which is to forget the definition.
         log.warning("%s is defined on %s and inactive here: its definition here goes", vm.name, peer.node)
         await agent.libvirt.call(_undefine, vm.uuid)
-    offer = {"uuid": vm.uuid, "name": row.name, "password": row.password, "autostart": row.handover_autostart}
-    reply = await _ask(agent, peer, OFFER, offer)
+    offer = {
+        "uuid": vm.uuid,
+        "name": row.name,
+        "password": row.password,
+        "autostart": row.handover_autostart,
+        "pushes": await agent.pushes.part(vm.bare),
+        "grants": granting.travelling(agent.permissions, vm.bare),
+    }
+    reply = await ask(agent, peer, OFFER, offer)
     log.info("%s has moved to %s", vm.name, peer.node)
     agent.forget(vm)
     return reply
@@ -222,10 +229,13 @@ async def settle(agent: Agent, vm: VirtualMachineEntity, peer: Peer) -> dict[str
 async def _stay(agent: Agent, vm: VirtualMachineEntity) -> None:
     agent.store.change(vm.bare, handover_to=None, handover_autostart=False)
     log.info("%s stays here", vm.name)
+    agent.pushes.stay(vm)
     await vm.refresh()
 
 
-async def _ask(agent: Agent, peer: Peer, action: str, content: dict[str, t.Any]) -> dict[str, t.Any]:
+async def ask(agent: Agent, peer: Peer, action: str, content: dict[str, t.Any]) -> dict[str, t.Any]:
+    """What a peer answers to a request of archipel:handover; raises ArchipelError."""
+    """What a peer answers to a request of archipel:handover; raises ArchipelError."""
     session = agent.hypervisor.session
     if session is None:
         raise xmpp.Unreachable(f"{agent.node} is not connected to the XMPP server")

@@ -84,6 +84,7 @@ async def add_subscription(entity: Entity, request: Request) -> Reply:
     added = granting.grant(request.entity, contact, PRESENCE)
     _replace(request, request.permissions.table.grants | {added})
     await contacts.invite(entity, contact)
+    entity.agent.pushes.publish(entity, "subscription", "added")
 
 
 @_everywhere(ns.SUBSCRIPTION, "remove", "subscription_remove", errors.CODE_SUBSCRIPTION_REMOVE)
@@ -93,6 +94,7 @@ async def remove_subscription(entity: Entity, request: Request) -> Reply:
     removed = granting.grant(request.entity, contact, PRESENCE)
     _replace(request, request.permissions.table.grants - {removed})
     await contacts.leave(entity, contact)
+    entity.agent.pushes.publish(entity, "subscription", "removed")
 
 
 def _subject(attributes: t.Mapping[str, str], code: int = errors.CODE_PERMISSION_SET) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import json
 import os
 import pathlib
 import sqlite3
@@ -32,6 +33,23 @@ CREATE TABLE IF NOT EXISTS virtualmachines (
     handover_autostart INTEGER NOT NULL DEFAULT 0
 )
 """
+
+# What was begun on a machine and has to be brought to an end, or taken back: unfinished.py.
+_UNFINISHED = """
+CREATE TABLE IF NOT EXISTS unfinished (uuid TEXT PRIMARY KEY, action TEXT NOT NULL, details TEXT NOT NULL)
+"""
+
+
+# The hypervisor's own.
+_TAGS = "CREATE TABLE IF NOT EXISTS tags (tag TEXT PRIMARY KEY)"
+
+
+class Unfinished(t.NamedTuple):
+    """An intention; ``details`` is what its ``action`` needs to go on."""
+
+    uuid: str
+    action: str
+    details: dict[str, t.Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +83,8 @@ class Store:
         self._database.execute("PRAGMA journal_mode=WAL")
         self._database.execute("PRAGMA synchronous=FULL")
         self._database.execute(_TABLE)
+        self._database.execute(_UNFINISHED)
+        self._database.execute(_TAGS)
 
     def close(self) -> None:
         """Closes the file."""
@@ -104,6 +124,38 @@ class Store:
     def remove(self, jid: str) -> None:
         """Deletes a row; none there is no error."""
         self._database.execute("DELETE FROM virtualmachines WHERE jid = ?", (jid,))
+
+    # The hypervisor's tags
+
+    def tags(self) -> list[str]:
+        """Sorted."""
+        return [tag for (tag,) in self._database.execute("SELECT tag FROM tags ORDER BY tag")]
+
+    def set_tags(self, tags: t.Iterable[str]) -> None:
+        """These and no others."""
+        with self._database:
+            self._database.execute("BEGIN IMMEDIATE")
+            self._database.execute("DELETE FROM tags")
+            self._database.executemany("INSERT INTO tags VALUES (?)", [(tag,) for tag in tags])
+
+    # Intentions
+
+    def begin(self, uuid: str, action: str, details: t.Mapping[str, t.Any] | None = None) -> Unfinished:
+        """Remembers what is about to be done to a machine; raises sqlite3.IntegrityError where something is."""
+        values = (uuid, action, json.dumps(details or {}))
+        self._database.execute("INSERT INTO unfinished (uuid, action, details) VALUES (?, ?, ?)", values)
+        return Unfinished(uuid, action, dict(details or {}))
+
+    def end(self, uuid: str) -> None:
+        """It is done, or taken back."""
+        self._database.execute("DELETE FROM unfinished WHERE uuid = ?", (uuid,))
+
+    def unfinished(self, uuid: str | None = None) -> list[Unfinished]:
+        """Every intention, or that on one machine."""
+        found = self._database.execute(
+            "SELECT uuid, action, details FROM unfinished WHERE ? IS NULL OR uuid = ?", (uuid, uuid)
+        )
+        return [Unfinished(which, action, json.loads(details)) for which, action, details in found]
 
 
 def _row(values: t.Sequence[t.Any]) -> Row:

@@ -12,10 +12,10 @@ import typing as t
 
 from archipel_protocol import errors, jids, states
 
-from . import xmpp
+from . import sole_session, xmpp
 from .backoff import pauses
 from .entity import Entity
-from .libvirt_facade import DomainNotFound, Standing, libvirt, standing
+from .libvirt_facade import DomainNotFound, Standing, full_standing, libvirt
 
 if t.TYPE_CHECKING:
     from .agent import Agent
@@ -64,6 +64,7 @@ class VirtualMachineEntity(Entity):
     def on_event(self, event: int, detail: int) -> None:
         """A lifecycle event of libvirt."""
         self._events += 1
+        self.agent.pushes.on_event(self, event, detail)
         state = _STATE_AFTER.get(event)
         if event == libvirt.VIR_DOMAIN_EVENT_STOPPED and detail == libvirt.VIR_DOMAIN_EVENT_STOPPED_CRASHED:
             state = states.CRASHED
@@ -77,7 +78,7 @@ class VirtualMachineEntity(Entity):
         events = self._events
         found: Standing | None
         try:
-            found = await self.agent.libvirt.call(standing, self.uuid)
+            found = await self.agent.libvirt.call(full_standing, self.uuid)
         except DomainNotFound:
             found = None
         except errors.ArchipelError as fault:
@@ -93,6 +94,7 @@ class VirtualMachineEntity(Entity):
 
     def stands(self, found: Standing | None) -> None:
         """Takes over what libvirt says."""
+        self.agent.pushes.stands(self, found)
         if found is None:
             self.state = None
             self.show(*states.NOT_DEFINED)
@@ -102,6 +104,12 @@ class VirtualMachineEntity(Entity):
             self.agent.store.change(self.bare, name=found.name)
         self._show_state(states.CRASHED if found.crashed else found.state)
         self.state = found.state
+
+    @property
+    def moving(self) -> bool:
+        """Whether it is on its way to another host."""
+        row = self.agent.store.row(self.bare)
+        return row is not None and row.handover_to is not None
 
     def libvirt_lost(self) -> None:
         """Nobody knows how the domain stands."""
@@ -137,11 +145,12 @@ class VirtualMachineEntity(Entity):
             return session
 
     async def on_login(self, session: xmpp.Session) -> None:
-        """Sets the password that was meant to be set: after a hand-over, or after an interruption."""
+        """Sets the password that was meant to be set, after a hand-over or an interruption; ends other sessions."""
         row = self.agent.store.row(self.bare)
         if row is not None and row.next_password:
-            await session.change_password(row.next_password)
-            self.agent.store.change(self.bare, password=row.next_password, next_password=None)
+            await sole_session.renew_password(self, session)
+        if not self.releasing:
+            self.agent.spawn(sole_session.ensure(self, session), f"end of other sessions of {self.bare}")
 
     async def _try_passwords(self, password: str, next_password: str | None) -> xmpp.Session | None:
         for candidate in filter(None, (password, next_password)):
@@ -177,6 +186,12 @@ class VirtualMachineEntity(Entity):
         self.foreign = False
         self.agent.store.change(self.bare, password=password, next_password=secrets.token_urlsafe(32))
 
+    @property
+    def leaving(self) -> bool:
+        """Whether it was on its way to another hypervisor, or to be forgotten."""
+        row = self.agent.store.row(self.bare)
+        return self.releasing or row is None or row.handover_to is not None
+
     def reclaim(self) -> None:
         """The machine came back before it was forgotten here: no intention and no release counts any more."""
         self.keep()
@@ -209,6 +224,7 @@ class VirtualMachineEntity(Entity):
                 # Now and then, because login() may find out that there is no account of ours.
                 await asyncio.wait_for(self.online.wait(), 0.5)
                 if self.session is not None:
+                    await self.agent.pushes.remove_node(self.session, self.bare)
                     await self.session.remove_account()
                     break
             except asyncio.TimeoutError:

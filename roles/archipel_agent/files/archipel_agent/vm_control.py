@@ -24,15 +24,15 @@ _NOT_DEFINED = f"{{{ns.VM_CONTROL}}}not-defined"
 T = t.TypeVar("T")
 
 
-async def _on_domain(entity: VirtualMachineEntity, code: int, function: t.Callable[..., T], *args: t.Any) -> T:
+async def on_domain(entity: VirtualMachineEntity, code: int, function: t.Callable[..., T], *args: t.Any) -> T:
     """Calls ``function(domain, *args)``; says so where libvirt has no such domain."""
 
-    def run(connection: libvirt.virConnect) -> T:
-        return function(connection.lookupByUUIDString(entity.uuid), *args)
+    def run(connection: libvirt.virConnect, uuid: str) -> T:
+        return function(connection.lookupByUUIDString(uuid), *args)
 
     run.__name__ = function.__name__
     try:
-        return await entity.agent.libvirt.call(run)
+        return await entity.agent.libvirt.call(run, entity.uuid)
     except DomainNotFound:
         raise errors.ArchipelError(f"{entity.name} is not defined", code) from None
 
@@ -41,7 +41,7 @@ async def _on_domain(entity: VirtualMachineEntity, code: int, function: t.Callab
 async def create(entity: VirtualMachineEntity, request: Request) -> Reply:
     """Starts it. <domain id="N"/>"""
     async with entity.agent.lock(entity.uuid):
-        number = await _on_domain(entity, errors.CODE_VM_CREATE, _start)
+        number = await on_domain(entity, errors.CODE_VM_CREATE, _start)
     return [ET.Element(_DOMAIN, {"id": str(number)})]
 
 
@@ -49,7 +49,7 @@ async def create(entity: VirtualMachineEntity, request: Request) -> Reply:
 async def shutdown(entity: VirtualMachineEntity, request: Request) -> Reply:
     """Asks the guest to shut down, and does not wait for it."""
     async with entity.agent.lock(entity.uuid):
-        await _on_domain(entity, errors.CODE_VM_SHUTDOWN, _shut_down)
+        await on_domain(entity, errors.CODE_VM_SHUTDOWN, _shut_down)
         if entity.state == states.RUNNING:
             entity.show(entity.shown[0], states.PRESENCE[states.SHUTDOWN][1])
 
@@ -58,21 +58,36 @@ async def shutdown(entity: VirtualMachineEntity, request: Request) -> Reply:
 async def destroy(entity: VirtualMachineEntity, request: Request) -> Reply:
     """Powers off; nothing happens to one that is off."""
     async with entity.agent.lock(entity.uuid):
-        await _on_domain(entity, errors.CODE_VM_DESTROY, _power_off)
+        await on_domain(entity, errors.CODE_VM_DESTROY, _power_off)
 
 
 @handler(ns.VM_CONTROL, "suspend", "suspend", on="vm", code=errors.CODE_VM_SUSPEND)
 async def suspend(entity: VirtualMachineEntity, request: Request) -> Reply:
     """Pauses."""
     async with entity.agent.lock(entity.uuid):
-        await _on_domain(entity, errors.CODE_VM_SUSPEND, _suspend)
+        await on_domain(entity, errors.CODE_VM_SUSPEND, _suspend)
 
 
 @handler(ns.VM_CONTROL, "resume", "resume", on="vm", code=errors.CODE_VM_RESUME)
 async def resume(entity: VirtualMachineEntity, request: Request) -> Reply:
     """Continues after a pause."""
     async with entity.agent.lock(entity.uuid):
-        await _on_domain(entity, errors.CODE_VM_RESUME, _resume)
+        await on_domain(entity, errors.CODE_VM_RESUME, _resume)
+
+
+@handler(ns.VM_CONTROL, "reboot", "reboot", on="vm", code=errors.CODE_VM_REBOOT)
+async def reboot(entity: VirtualMachineEntity, request: Request) -> Reply:
+    """Asks the guest to boot again, and does not wait for it."""
+    async with entity.agent.lock(entity.uuid):
+        await on_domain(entity, errors.CODE_VM_REBOOT, _reboot)
+
+
+@handler(ns.VM_CONTROL, "autostart", "autostart", on="vm", code=errors.CODE_VM_AUTOSTART)
+async def autostart(entity: VirtualMachineEntity, request: Request) -> Reply:
+    """value="0/1": whether it starts with its hypervisor."""
+    value = request.number("value", 0, 1)
+    async with entity.agent.lock(entity.uuid):
+        await on_domain(entity, errors.CODE_VM_AUTOSTART, _set_autostart, value)
 
 
 @handler(ns.VM_CONTROL, "info", "info", on="vm", code=errors.CODE_VM_INFO, reads=True)
@@ -81,7 +96,7 @@ async def info(entity: VirtualMachineEntity, request: Request) -> Reply:
 
     cpuPrct counts since the request before, so that nobody has to wait for a second sample; 0 in the first answer.
     """
-    found, autostart = await _on_domain(entity, errors.CODE_VM_INFO, _info)
+    found, autostart = await on_domain(entity, errors.CODE_VM_INFO, _info)
     state, most, memory, processors, nanoseconds = found
     now = asyncio.get_running_loop().time()
     before, entity.cpu_sample = entity.cpu_sample, (now, nanoseconds)
@@ -104,7 +119,7 @@ async def info(entity: VirtualMachineEntity, request: Request) -> Reply:
 async def xmldesc(entity: VirtualMachineEntity, request: Request) -> Reply:
     """The definition as an element, without any password; <not-defined/> where there is none."""
     try:
-        text = await _on_domain(entity, errors.CODE_VM_XMLDESC, _xmldesc)
+        text = await on_domain(entity, errors.CODE_VM_XMLDESC, _xmldesc)
     except errors.LibvirtError:
         raise
     except errors.ArchipelError:
@@ -135,6 +150,14 @@ def _suspend(domain: libvirt.virDomain) -> None:
 
 def _resume(domain: libvirt.virDomain) -> None:
     domain.resume()
+
+
+def _reboot(domain: libvirt.virDomain) -> None:
+    domain.reboot()
+
+
+def _set_autostart(domain: libvirt.virDomain, value: int) -> None:
+    domain.setAutostart(value)
 
 
 def _info(domain: libvirt.virDomain) -> tuple[list[int], int]:

@@ -16,22 +16,23 @@ from .dispatch import Reply, Request, handler
 from .libvirt_facade import libvirt
 
 if t.TYPE_CHECKING:
+    from .agent import Agent
     from .virtual_machine import VirtualMachineEntity
 
 # What a domain's elements are in besides no namespace at all: the <query/>'s, the stream's, and the one that Archipel's
 # client leaves behind.
-_PLAIN = frozenset((ns.VM_DEFINITION, "jabber:client", "http://www.gajim.org/xmlns/undeclared"))
+_PLAIN = frozenset((ns.VM_DEFINITION, ns.HYPERVISOR_CONTROL, "jabber:client", "http://www.gajim.org/xmlns/undeclared"))
 
 
 @handler(ns.VM_DEFINITION, "define", "define", on="vm", code=errors.CODE_VM_DEFINE)
 async def define(entity: VirtualMachineEntity, request: Request) -> Reply:
     """<domain/> with the machine's own UUID replaces the definition; a missing graphics password stays."""
-    wanted = _domain(request)
+    wanted = domain_of(request)
     uuid = domain_xml.text_of(wanted, "uuid")
     if uuid.lower() != entity.uuid:
         message = f"<uuid> is '{uuid}' and must be {entity.uuid}"
         raise errors.ArchipelError(message, errors.CODE_VM_DEFINE)
-    await _refuse_host_access(entity, request, wanted)
+    await refuse_host_access(entity.agent, request, wanted)
     async with entity.agent.lock(entity.uuid):
         await entity.agent.libvirt.call(_define, entity.uuid, domain_xml.serialise(wanted))
     return None
@@ -51,10 +52,11 @@ async def undefine(entity: VirtualMachineEntity, request: Request) -> Reply:
     return None
 
 
-def _domain(request: Request) -> domain_xml.Element:
+def domain_of(request: Request) -> domain_xml.Element:
+    """The <domain/> of a request; raises MalformedRequest."""
     found = request.child("domain")
     if found is None:
-        raise errors.MalformedRequest("define needs a <domain/>")
+        raise errors.MalformedRequest(f"{request.action} needs a <domain/>")
     plain = copy.deepcopy(found)
     for element in plain.iter():
         namespace, name = payloads.split_tag(element.tag)
@@ -63,11 +65,15 @@ def _domain(request: Request) -> domain_xml.Element:
     return domain_xml.parse_domain(ET.tostring(plain, encoding="unicode"))
 
 
-async def _refuse_host_access(entity: VirtualMachineEntity, request: Request, wanted: domain_xml.Element) -> None:
-    """Raises PermissionDenied where the definition reaches into the host and the sender may not."""
+async def refuse_host_access(
+    agent: Agent, request: Request, wanted: domain_xml.Element, to_make: t.Collection[str] = ()
+) -> None:
+    """Raises PermissionDenied where the definition reaches into the host and the sender may not.
+
+    Files ``to_make`` do not exist yet and refer to nothing.
+    """
     if request.permits(permissions.HOST_ACCESS):
         return
-    agent = entity.agent
     kind = wanted.get("type", "")
     boot = wanted.find("os/type")
     architecture, machine = (None, None) if boot is None else (boot.get("arch"), boot.get("machine"))
@@ -79,7 +85,7 @@ async def _refuse_host_access(entity: VirtualMachineEntity, request: Request, wa
         complete = wanted if normal is None else domain_xml.parse_domain(normal)
         text = domain_xml.serialise(complete)
         reasons = host_access.check(complete, {emulator})
-        reasons = reasons or await agent.libvirt.call(volumes.outside, text, host_access.ALLOWED_ROOT)
+        reasons = reasons or await agent.libvirt.call(volumes.outside, text, host_access.ALLOWED_ROOT, to_make)
     if reasons:
         raise errors.PermissionDenied(f"the definition needs the permission 'host_access': {'; '.join(reasons)}")
 

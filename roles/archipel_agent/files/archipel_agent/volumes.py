@@ -85,6 +85,24 @@ def make(connection: libvirt.virConnect, volume: Volume) -> None:
     pool.createXML(domain_xml.serialise(root))
 
 
+def place(connection: libvirt.virConnect, path: str) -> tuple[str, Volume] | None:
+    """(folder, volume) of a file; None where no active pool has it."""
+    volume = _by_path(connection, path)
+    if volume is None:
+        return None
+    pool, description = volume.storagePoolLookupByVolume(), _describe(volume)
+    folder = text_of(domain_xml.parse(pool.XMLDesc(), "the storage pool"), "target/path")
+    capacity = int(text_of(description, "capacity", "0"))
+    return folder, Volume(pool=pool.name(), name=volume.name(), capacity=capacity, format=_format(description))
+
+
+def remove(connection: libvirt.virConnect, pool_name: str, name: str) -> None:
+    """Delete a volume; none there is no error. libvirt refuses while it is being written."""
+    volume = _in_pool(connection.storagePoolLookupByName(pool_name), name)
+    if volume is not None:
+        volume.delete()
+
+
 def grow(connection: libvirt.virConnect, uuid: str, path: str, volume: Volume) -> None:
     """Grow a volume, through the guest that has it open where one does."""
     try:
@@ -138,23 +156,25 @@ def outside(connection: libvirt.virConnect, xml: str, allowed_root: str, to_make
     QEMU opens the backing file that an image names, and who can write an image can name any file there. Files
     ``to_make`` do not exist yet and refer to nothing.
     """
-    reasons = []
+    reasons: list[str] = []
+    refreshed: set[str] = set()
     for disk in domain_xml.parse_domain(xml).findall("devices/disk"):
         path, form = attribute_of(disk, "source", "file"), attribute_of(disk, "driver", "type", "raw")
         label = f"disk[{attribute_of(disk, 'target', 'dev')}]"
         if path and form != "raw" and path not in to_make:
-            reasons += [f"{label}: {reason}" for reason in _chain(connection, path, allowed_root)]
+            reasons += [f"{label}: {reason}" for reason in _chain(connection, path, allowed_root, refreshed)]
     return reasons
 
 
 def chains_outside(connection: libvirt.virConnect, paths: t.Iterable[str], allowed_root: str) -> list[str]:
     """Reasons why files need ``host_access`` by what they refer to."""
-    return [f"{path}: {reason}" for path in paths for reason in _chain(connection, path, allowed_root)]
+    refreshed: set[str] = set()
+    return [f"{path}: {reason}" for path in paths for reason in _chain(connection, path, allowed_root, refreshed)]
 
 
-def _chain(connection: libvirt.virConnect, path: str, allowed_root: str) -> t.Iterator[str]:
+def _chain(connection: libvirt.virConnect, path: str, allowed_root: str, refreshed: set[str]) -> t.Iterator[str]:
     for dummy in range(_DEEPEST_CHAIN):
-        volume = _by_path(connection, path)
+        volume = _fresh(connection, path, refreshed)
         if volume is None:
             yield f"{path} is in no active pool, so nothing is known of its backing files"
             return
@@ -167,6 +187,19 @@ def _chain(connection: libvirt.virConnect, path: str, allowed_root: str) -> t.It
             return
         path = backing
     yield f"its chain of backing files is longer than {_DEEPEST_CHAIN}"
+
+
+def _fresh(connection: libvirt.virConnect, path: str, refreshed: set[str]) -> libvirt.virStorageVol | None:
+    """The volume as it is: a pool knows what a file refers to only since it last looked, and guests write into it."""
+    volume = _by_path(connection, path)
+    if volume is None:
+        return None
+    pool = volume.storagePoolLookupByVolume()
+    if pool.name() not in refreshed:
+        _refresh(pool)
+        refreshed.add(pool.name())
+        volume = _by_path(connection, path)
+    return volume
 
 
 def _find(connection: libvirt.virConnect, pool_name: str, name: str) -> Found:

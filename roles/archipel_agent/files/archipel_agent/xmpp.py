@@ -48,7 +48,15 @@ class Unreachable(errors.ArchipelError):
 
 
 class Conflict(errors.ArchipelError):
-    """The account to be registered exists."""
+    """What was to be made exists: an account, a node."""
+
+
+class NotFound(errors.ArchipelError):
+    """XMPP's item-not-found: there is no such node."""
+
+
+class Forbidden(errors.ArchipelError):
+    """XMPP's forbidden: the server does not let this account do that."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +128,7 @@ class _Client(slixmpp.ClientXMPP):
         self.plugin["feature_mechanisms"].use_mechs = set(MECHANISMS)
         self.auto_authorize = None
         self.auto_subscribe = False
+        self.default_port = server.port  # 1.8 asks for the port here
         self.whitespace_keepalive = False  # the kernel does it, see _keep_alive
         # 1.10 and later
         self.enable_direct_tls = False
@@ -139,8 +148,12 @@ class _Client(slixmpp.ClientXMPP):
             self.connect((self._server.host, self._server.port))
         else:
             self.connect(self._server.host, self._server.port)
-        # The certificate must be the domain's (RFC 6120, 13.7.2), 1.8 would take the host's.
+
+    def connection_made(self, transport: asyncio.BaseTransport, *args: t.Any) -> None:
+        """The certificate must be the domain's (RFC 6120, 13.7.2). 1.8 would take the host's, and earlier than now it
+        would go to where the domain is instead of to the host."""
         self.default_domain = self._server.domain
+        super().connection_made(transport, *args)
 
 
 @functools.lru_cache(maxsize=None)
@@ -165,7 +178,7 @@ class Session:
         self._ready: asyncio.Future[None] = loop.create_future()
         self._ended: asyncio.Future[str] = loop.create_future()
         self._stream_error = ""
-        self._pending: dict[str, tuple[str, asyncio.Future[t.Any]]] = {}  # receiver and answer, by id
+        self._pending: dict[str, tuple[str, asyncio.Future[ET.Element | None]]] = {}  # receiver and answer, by id
 
     async def login(self, password: str) -> None:
         """Logs in; raises NotAuthorized or Unreachable. To be called once."""
@@ -203,6 +216,13 @@ class Session:
     def connected(self) -> bool:
         """Whether it is logged in."""
         return self._ready.done() and not self._ready.cancelled() and not self._ended.done()
+
+    @property
+    def local_address(self) -> str:
+        """The address of this host that the server is reached from; empty where there is no connection."""
+        transport = self._client.transport if self._client is not None else None
+        name = transport.get_extra_info("sockname") if transport is not None else None
+        return str(name[0]) if name else ""
 
     async def ended(self) -> str:
         """Waits for the end of the session and returns why."""
@@ -255,24 +275,37 @@ class Session:
         self, to: str, payload: ET.Element, kind: str = "set", timeout: float = REPLY_TIMEOUT
     ) -> ET.Element | None:
         """The payload of the answer to a request; raises the ArchipelError that it tells of, or Unreachable."""
-        if not self.connected or self._client is None:
-            raise Unreachable(f"{jids.bare(self.jid)} is not connected to the XMPP server")
-        iq = self._client.make_iq(id=secrets.token_hex(8), ito=to, itype=kind)
-        iq.xml.append(payload)
-        _clean(iq.xml)
-        answer: asyncio.Future[t.Any] = asyncio.get_running_loop().create_future()
-        self._pending[iq["id"]] = (to, answer)
         try:
-            # Not iq.send(): its IqError knows XMPP's own conditions only, and since 1.10 fails at any other.
-            self._client.send(iq)
-            result = await asyncio.wait_for(answer, timeout)
+            return await asyncio.wait_for(self.ask(to, payload, kind), timeout)
         except asyncio.TimeoutError:
             raise Unreachable(f"{to} does not answer within {timeout:g} s") from None
-        finally:
-            del self._pending[iq["id"]]
-        if result["type"] == "error":
-            raise _fault(result, to)
-        return next(iter(result.xml), None)
+
+    def ask(self, to: str, payload: ET.Element, kind: str = "set") -> asyncio.Future[ET.Element | None]:
+        """Sends a request at once, after all that was sent before; the future is what request() returns or raises.
+
+        It is done no later than the session; whoever needs the answer by a certain time calls request().
+        """
+        answer: asyncio.Future[ET.Element | None] = asyncio.get_running_loop().create_future()
+        if not self.connected or self._client is None:
+            answer.set_exception(Unreachable(f"{jids.bare(self.jid)} is not connected to the XMPP server"))
+            return answer
+        number = secrets.token_hex(8)
+        iq = self._client.make_iq(id=number, ito=to, itype=kind)
+        iq.xml.append(payload)
+        _clean(iq.xml)
+        self._pending[number] = (to, answer)
+        answer.add_done_callback(lambda future: self._pending.pop(number, None))
+        # Not iq.send(): its IqError knows XMPP's own conditions only, and since 1.10 fails at any other.
+        self._client.send(iq)
+        return answer
+
+    async def resources(self) -> set[str]:
+        """The resources of all sessions of this account, whether they show a presence or not (XEP-0030, 6)."""
+        bare = jids.bare(self.jid)
+        items = await self.request(bare, ET.Element(f"{{{ns.DISCO_ITEMS}}}query"), kind="get")
+        found = () if items is None else items.iter(f"{{{ns.DISCO_ITEMS}}}item")
+        addresses = [item.get("jid", "") for item in found if item.get("node") is None]
+        return {jids.resource(address) for address in addresses if jids.bare(address) == bare and "/" in address}
 
     async def register(self, account: str, password: str) -> None:
         """Creates another account of the domain (XEP-0077, 3.1.2); raises Conflict where it exists."""
@@ -350,7 +383,7 @@ class Session:
         if not self._ended.done():
             self._ended.set_result(reason)
         self._fail(Unreachable(reason))
-        for dummy, answer in self._pending.values():
+        for dummy, answer in list(self._pending.values()):
             if not answer.done():
                 answer.set_exception(Unreachable(reason))
 
@@ -366,7 +399,10 @@ class Session:
         receiver, future = answer
         own = (self._server.domain, jids.bare(self.jid))
         if str(iq["from"]) == receiver or (receiver in own and str(iq["from"]) in ("", *own)):
-            future.set_result(iq)
+            if iq["type"] == "error":
+                future.set_exception(_fault(iq, receiver))
+            else:
+                future.set_result(next(iter(iq.xml), None))
 
     def _on_message(self, message: t.Any) -> None:
         self._owner.on_message(self, message.xml)
@@ -375,6 +411,14 @@ class Session:
         self._owner.on_subscription(self, kind, str(presence["from"]))
 
 
+# What is told apart, by XMPP's conditions (RFC 6120, 8.3.3).
+_KINDS: dict[str, type[errors.ArchipelError]] = {
+    "service-unavailable": Unreachable,
+    "recipient-unavailable": Unreachable,
+    "conflict": Conflict,
+    "item-not-found": NotFound,
+    "forbidden": Forbidden,
+}
 # What XML cannot hold (XML 1.0, 2.2): one such character in an answer, and the server ends the session.
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -409,5 +453,4 @@ def _fault(iq: t.Any, to: str) -> errors.ArchipelError:
         else:
             condition = name
     message = f"{to} answers {condition}" + (f": {text}" if text else "")
-    kinds = {"service-unavailable": Unreachable, "recipient-unavailable": Unreachable, "conflict": Conflict}
-    return kinds.get(condition, errors.ArchipelError)(message)
+    return _KINDS.get(condition, errors.ArchipelError)(message)

@@ -36,7 +36,7 @@ def test_a_hypervisor_changes_no_password_of_another(platform, name):
 
 
 def test_a_hypervisor_changes_no_password_of_a_machine(platform, machine):
-    with platform.stream_from(platform.hypervisors[1]) as stream:
+    with platform.stream_from(platform.hypervisors[0]) as stream:
         stream.login("hv2", platform.password("hv2"))
         with pytest.raises(Refused, match="conflict"):
             stream.register(machine[0], "stolen")

@@ -1,0 +1,138 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What pushes must remember over the agent's death: those not delivered yet, what was told, what the server holds.
+
+A database of its own, because it is written at each event: it is not synchronised to the disk each time (SQLite's
+``synchronous=NORMAL``), so it outlives the process at any line; after a loss of power the last moment may come twice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+import sqlite3
+import typing as t
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS items (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    owner TEXT NOT NULL,
+    id TEXT NOT NULL,
+    payload TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS items_of ON items (owner);
+CREATE TABLE IF NOT EXISTS told (jid TEXT PRIMARY KEY, state INTEGER, definition TEXT);
+CREATE TABLE IF NOT EXISTS made (jid TEXT NOT NULL, what TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (jid, what));
+"""
+_TABLES = {"items": "owner", "told": "jid", "made": "jid"}  # and whose a row is
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """A push on the events node of ``owner``, a bare JID; ``payload`` is the serialised <push/>."""
+
+    number: int
+    owner: str
+    id: str
+    payload: str
+
+
+class Told(t.NamedTuple):
+    """How a machine stands as far as it was told.
+
+    ``state`` is virDomainState, None where there is no domain. ``definition`` is a digest (libvirt_facade.Standing), ""
+    without one, None where it was told that it changed and nobody has looked yet.
+    """
+
+    state: int | None
+    definition: str | None
+
+
+class Outbox:
+    """The database. All JIDs are bare."""
+
+    def __init__(self, path: str | pathlib.Path) -> None:
+        # Made with its mode, not mended after: it never is readable by others.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        os.chmod(path, 0o600)
+        self._database = sqlite3.connect(path, isolation_level=None)
+        self._database.execute("PRAGMA journal_mode=WAL")
+        self._database.execute("PRAGMA synchronous=NORMAL")
+        self._database.executescript(_SCHEMA)
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._database.close()
+
+    # Pushes
+
+    def add(
+        self, entries: t.Iterable[tuple[str, str, str]], subject: str | None = None, told: Told | None = None
+    ) -> list[Item]:
+        """Keeps pushes, each (owner, id, payload), and what they tell of ``subject``: all, or none."""
+        items = []
+        self._database.execute("BEGIN")
+        try:
+            for owner, number, payload in entries:
+                added = self._database.execute(
+                    "INSERT INTO items (owner, id, payload) VALUES (?, ?, ?)", (owner, number, payload)
+                )
+                items.append(Item(added.lastrowid or 0, owner, number, payload))
+            if subject is not None and told is not None:
+                self._database.execute("INSERT OR REPLACE INTO told VALUES (?, ?, ?)", (subject, *told))
+        except BaseException:
+            self._database.execute("ROLLBACK")
+            raise
+        self._database.execute("COMMIT")
+        return items
+
+    def done(self, item: Item) -> None:
+        """The push is on its node, or never will be."""
+        self._database.execute("DELETE FROM items WHERE number = ?", (item.number,))
+
+    def items(self) -> dict[str, list[Item]]:
+        """The pushes that may not be on their nodes yet, by owner, in their order."""
+        found: dict[str, list[Item]] = {}
+        for values in self._database.execute("SELECT number, owner, id, payload FROM items ORDER BY number"):
+            item = Item(*values)
+            found.setdefault(item.owner, []).append(item)
+        return found
+
+    # What was told
+
+    def all_told(self) -> dict[str, Told]:
+        """What was told of each machine."""
+        return {jid: Told(*rest) for jid, *rest in self._database.execute("SELECT jid, state, definition FROM told")}
+
+    def tell(self, jid: str, told: Told) -> None:
+        """Keeps what is known of a machine without a push."""
+        self.add((), jid, told)
+
+    # What the server holds
+
+    def all_made(self) -> dict[tuple[str, str], str]:
+        """Digests of what was made on the server, by owner and kind."""
+        return {(jid, what): digest for jid, what, digest in self._database.execute("SELECT * FROM made")}
+
+    def make(self, jid: str, what: str, digest: str) -> None:
+        """Remembers that it is made."""
+        self._database.execute("INSERT OR REPLACE INTO made VALUES (?, ?, ?)", (jid, what, digest))
+
+    def unmake(self, jid: str, what: str) -> None:
+        """It is to be made again."""
+        self._database.execute("DELETE FROM made WHERE jid = ? AND what = ?", (jid, what))
+
+    def forget(self, jid: str) -> None:
+        """Drops everything about an entity."""
+        for table, column in _TABLES.items():
+            self._database.execute(f"DELETE FROM {table} WHERE {column} = ?", (jid,))
+
+    def known(self) -> set[str]:
+        """Of whom there is anything."""
+        return {
+            jid
+            for table, column in _TABLES.items()
+            for (jid,) in self._database.execute(f"SELECT DISTINCT {column} FROM {table}")
+        }

@@ -1,0 +1,78 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Nobody but its owner is logged in as a virtual machine.
+
+A new password keeps nobody out who is logged in already, and any session may set another one (XEP-0077, 3.3). An
+account has no request that ends its other sessions. But a server ends a session when the same resource logs in again
+(RFC 6120, 7.7.2.2), and it lists the resources, also of sessions that show no presence (XEP-0030, 6).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import typing as t
+
+from archipel_protocol import errors, jids
+
+from . import xmpp
+from .backoff import pauses
+
+if t.TYPE_CHECKING:
+    from .virtual_machine import VirtualMachineEntity
+
+log = logging.getLogger(__name__)
+
+# Seconds that the hypervisor from which a machine came may stay logged in, to answer what was asked of it there.
+LEAVING = 10.0
+
+
+async def ensure(vm: VirtualMachineEntity, session: xmpp.Session) -> None:
+    """Ends all sessions of a machine but ``session``; returns when there is no other, or when it has ended itself."""
+    loop = asyncio.get_running_loop()
+    own, deadline = jids.resource(vm.jid), loop.time() + LEAVING
+    wait = pauses(first=0.2, largest=5)
+    intruded = False
+    while session.connected:
+        try:
+            others = await session.resources() - {own}
+            strangers = others - set(vm.agent.config.peers) if loop.time() < deadline else others
+            if strangers:
+                log.warning("somebody else is logged in as %s: %s", vm.bare, ", ".join(sorted(strangers)))
+                intruded = True
+                # They may have set a password of their own.
+                await renew_password(vm, session)
+                for resource in strangers:
+                    await _take_place(vm, resource)
+            elif not others:
+                if intruded:
+                    await renew_password(vm, session)
+                return
+        except errors.ArchipelError as fault:
+            log.warning("the other sessions of %s are not ended yet: %s", vm.bare, fault.message)
+        await asyncio.sleep(next(wait))
+
+
+async def renew_password(vm: VirtualMachineEntity, session: xmpp.Session) -> None:
+    """Sets a password that nobody else knows. It is stored first, so that it is known whenever we are interrupted."""
+    store = vm.agent.store
+    row = store.row(vm.bare)
+    if row is None:
+        return
+    password = row.next_password or secrets.token_urlsafe(32)
+    store.change(vm.bare, next_password=password)
+    await session.change_password(password)
+    store.change(vm.bare, password=password, next_password=None)
+
+
+async def _take_place(vm: VirtualMachineEntity, resource: str) -> None:
+    row = vm.agent.store.row(vm.bare)
+    if row is None:
+        return
+    place = xmpp.Session(vm.agent.server, f"{vm.bare}/{resource}", vm)
+    try:
+        await place.login(row.password)
+    finally:
+        place.close()

@@ -1,0 +1,228 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Pushes on the real server: who gets them, what they tell of changes made with virsh, and that faults lose none."""
+
+from __future__ import annotations
+
+import pytest
+from people import CONTROL, HYPERVISOR, answers, manage, until
+from xmpp_stream import CLIENT, Refused
+
+PUBSUB = "http://jabber.org/protocol/pubsub"
+EVENT = f"{{{PUBSUB}#event}}"
+PERMISSIONS = "archipel:permissions"
+
+
+def node_of(jid: str) -> str:
+    return f"/archipel/{jid.partition('/')[0]}/events"
+
+
+class Reader:
+    """Somebody who follows events nodes; ``told`` are (node, id, subject, kind, change) in the order of arrival."""
+
+    def __init__(self, person) -> None:
+        self.stream = person.stream
+        self.domain = person.domain
+        self.service = f"pubsub.{person.domain}"
+        self.told: list[tuple[str, str, str, str, str]] = []
+
+    def ask(self, kind: str, content: str, namespace: str = PUBSUB):
+        return self.stream.ask(kind, f"<pubsub xmlns='{namespace}'>{content}</pubsub>", self.service)
+
+    def subscribe(self, jid: str, user: str) -> None:
+        self.ask("set", f"<subscribe node='{node_of(jid)}' jid='{user}@{self.domain}'/>")
+
+    def kept(self, jid: str) -> list[tuple[str, str]]:
+        """(kind, change) of the items that the node keeps, the oldest first."""
+        answer = self.ask("get", f"<items node='{node_of(jid)}'/>")
+        return [_push(item)[2:] for item in answer.iter(f"{{{PUBSUB}}}item")]
+
+    def listen(self, seconds: float = 3.0) -> None:
+        """Takes in what comes until nothing has come for ``seconds``."""
+        before = self.stream.timeout(seconds)
+        try:
+            while True:
+                self._take(self.stream.read())
+        except TimeoutError:
+            pass
+        finally:
+            self.stream.timeout(before)
+
+    def changes(self, jid: str, subject: str | None = None) -> list[tuple[str, str]]:
+        """(kind, change) of what a node told of a machine, its grants aside."""
+        where = (node_of(jid), (subject or jid).partition("/")[0])
+        told = [(kind, change) for node, dummy, who, kind, change in self.told if (node, who) == where]
+        return [one for one in told if one[0] != "permissions"]
+
+    def _take(self, stanza) -> None:
+        if stanza.tag != CLIENT + "message" or next(stanza.iter(EVENT + "items"), None) is None:
+            return
+        assert stanza.get("type") == "headline"
+        assert stanza.get("from") == self.service
+        for items in stanza.iter(EVENT + "items"):
+            self.told += [(items.get("node"), *_push(item)) for item in items.iter(EVENT + "item")]
+
+
+def _push(item) -> tuple[str, str, str, str]:
+    namespace, dummy, name = item[0].tag[1:].partition("}")
+    assert name == "push"
+    assert item[0].get("date").endswith("Z")
+    return item.get("id"), item[0].get("jid"), namespace.removeprefix("archipel:push:"), item[0].get("change")
+
+
+CREATED, SUSPENDED, RESUMED, SHUTDOWN, SHUTOFF, CRASHED = (
+    ("virtualmachine:control", change)
+    for change in ("created", "suspended", "resumed", "shutdown", "shutoff", "crashed")
+)
+DEFINED = ("virtualmachine:definition", "defined")
+
+
+@pytest.fixture
+def admin(log_in):
+    return log_in("admin")
+
+
+@pytest.fixture
+def reader(account, admin, managed, hypervisor):
+    """Alice, who may see the presence of machine and hypervisor, and follows both."""
+    alice = account("alice")
+    for entity in (managed.jid, hypervisor):
+        admin.act(entity, PERMISSIONS, "set", _grant(f"alice@{alice.domain}", "true"))
+        # An account of that name may have been there before, and have taken its place on the node with it.
+        alice.stream.write(f"<presence type='subscribe' to='{entity.partition('/')[0]}'/>")
+    reader = Reader(alice)
+    for entity in (managed.jid, hypervisor):
+        until(lambda entity=entity: _subscribed(reader, entity))
+    yield reader
+    admin.act(hypervisor, PERMISSIONS, "set", _grant(f"alice@{alice.domain}", "false"))
+
+
+def _grant(jid: str, value: str) -> str:
+    return (
+        f"<permission permission_type='user' permission_target='{jid}' permission_name='presence'"
+        f" permission_value='{value}'/>"
+    )
+
+
+def _subscribed(reader, entity, user="alice") -> bool:
+    try:
+        reader.subscribe(entity, user)
+    except Refused:
+        return False
+    return True
+
+
+def test_virsh_is_told_in_order_on_both_nodes(managed, reader, hypervisor):
+    for command in ("start", "suspend", "resume", "destroy"):
+        managed.virsh(command)
+    managed.define()
+    managed.virsh("start")
+    managed.run(f"kill -KILL $(cat /run/libvirt/qemu/{managed.name}.pid)")
+    reader.listen()
+    told = [CREATED, SUSPENDED, RESUMED, SHUTDOWN, SHUTOFF, DEFINED, CREATED, CRASHED]
+    assert reader.changes(managed.jid) == told
+    assert reader.changes(hypervisor, managed.jid) == told
+
+
+def test_who_holds_no_presence_is_refused(managed, account, hypervisor):
+    bob = Reader(account("bob"))
+    for entity in (managed.jid, hypervisor):
+        with pytest.raises(Refused):
+            bob.subscribe(entity, "bob")
+        with pytest.raises(Refused):
+            bob.kept(entity)
+        with pytest.raises(Refused, match="forbidden"):
+            lie = "<item id='lie'><push xmlns='archipel:push:lie'/></item>"
+            bob.ask("set", f"<publish node='{node_of(entity)}'>{lie}</publish>")
+
+
+def test_a_grant_that_is_taken_back_takes_the_pushes_too(managed, admin, reader, hypervisor):
+    managed.virsh("start")
+    reader.listen()
+    assert CREATED in reader.changes(managed.jid)
+    admin.act(managed.jid, PERMISSIONS, "set", _grant(f"alice@{reader.domain}", "false"))
+    until(lambda: not _subscribed(reader, managed.jid))
+    managed.virsh("suspend")
+    reader.listen()
+    assert SUSPENDED not in reader.changes(managed.jid)
+    # Her grant on the hypervisor holds on.
+    assert SUSPENDED in reader.changes(hypervisor, managed.jid)
+
+
+def test_what_happens_while_the_agent_is_away_is_told_once(managed, reader, automation):
+    managed.run("systemctl kill --signal=KILL archipel-agent; systemctl stop archipel-agent")
+    managed.virsh("start")
+    managed.virsh("suspend")
+    managed.run("systemctl start archipel-agent")
+    until(lambda: answers(automation, managed.jid))
+    reader.listen()
+    assert reader.changes(managed.jid) == [CREATED, SUSPENDED]
+    managed.run("systemctl restart archipel-agent")
+    until(lambda: answers(automation, managed.jid))
+    reader.listen()
+    assert reader.changes(managed.jid) == [CREATED, SUSPENDED]
+
+
+def test_what_happens_while_libvirtd_restarts_is_told_once(managed, reader, automation):
+    managed.virsh("start")
+    managed.run("systemctl restart libvirtd && virsh -q suspend " + managed.uuid)
+    until(lambda: (answers(automation, managed.jid) or [None])[0] is not None)
+    reader.listen(8)
+    assert reader.changes(managed.jid) == [CREATED, SUSPENDED]
+
+
+def test_what_happens_while_the_server_is_away_is_on_the_node_once(platform, domain, hypervisor, log_in):
+    domain.define()
+    manage(log_in("automation"), hypervisor, domain)
+    platform.run(platform.xmpp, "systemctl stop ejabberd")
+    for command in ("start", "suspend", "resume"):
+        domain.virsh(command)
+    platform.run(platform.xmpp, "systemctl start ejabberd")
+    automation = until(lambda: _back(log_in))
+    reader = Reader(automation)
+    until(lambda: answers(automation, domain.jid), 60)
+    until(lambda: RESUMED in reader.kept(domain.jid))
+    assert reader.kept(domain.jid) == [CREATED, SUSPENDED, RESUMED]
+    automation.act(hypervisor, HYPERVISOR, "unmanage", f"<item jid='{domain.bare}'/>")
+
+
+def _back(log_in):
+    try:
+        return log_in("automation")
+    except (OSError, Refused):
+        return None
+
+
+def test_the_node_moves_with_the_machine_and_goes_with_its_account(platform, managed, automation, log_in):
+    reader = Reader(log_in("automation"))
+    until(lambda: _subscribed(reader, managed.jid, "automation"))
+    target = platform.hypervisors[1]
+    automation.act(managed.jid, CONTROL, "migrate", hypervisorjid=f"{target}@{platform.domain}/{target}")
+    moved = managed.jid.rpartition("/")[0] + "/" + target
+    managed.host = target
+    managed.virsh("start")
+    reader.listen()
+    assert reader.changes(managed.jid) == [CREATED]
+    assert ("hypervisor", "migrate") in Reader(automation).kept(f"{target}@{platform.domain}")
+    there = f"{target}@{platform.domain}/{target}"
+    assert answers(automation, moved) is not None
+    automation.act(there, HYPERVISOR, "unmanage", f"<item jid='{managed.bare}'/>")
+    with pytest.raises(Refused, match="item-not-found"):
+        Reader(automation).kept(managed.jid)
+
+
+def test_a_node_of_somebody_else_is_not_used(platform, domain, automation, hypervisor, log_in):
+    domain.define()
+    intruder = Reader(log_in(platform.hypervisors[1]))
+    node = node_of(domain.bare)
+    intruder.ask("set", f"<create node='{node}'/>")
+    try:
+        manage(automation, hypervisor, domain)
+        domain.virsh("start")
+        until(lambda: f"the node {node} is refused" in domain.run("journalctl -u archipel-agent --since=-1min"))
+        assert intruder.kept(domain.bare) == []
+        assert CREATED in Reader(automation).kept(hypervisor)
+    finally:
+        intruder.ask("set", f"<delete node='{node}'/>", PUBSUB + "#owner")
+        automation.act(hypervisor, HYPERVISOR, "unmanage", f"<item jid='{domain.bare}'/>")

@@ -1,0 +1,102 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What goes with a machine to another hypervisor, and what does not: its grants, and who knows its password."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+
+import pytest
+from people import CONTROL, Failed, answers, until
+from test_permissions import PERMISSIONS, get, grants
+from xmpp_stream import Refused
+
+READ = "import json, sqlite3; print(json.dumps(sqlite3.connect('/var/lib/archipel/{}').execute('{}').fetchall()))"
+
+
+def rows(platform, host: str, database: str, query: str) -> list:
+    return json.loads(platform.run(host, f'python3 -c "{READ.format(database, query)}"'))
+
+
+def password_of(platform, host: str, machine) -> str:
+    found = rows(platform, host, "hypervisor.sqlite3", "SELECT jid, password FROM virtualmachines")
+    return dict(found)[machine.bare]
+
+
+@pytest.fixture
+def moved(platform, managed, automation):
+    """Moves the machine to the second hypervisor, and back at the end; returns its JID there."""
+    where, elsewhere = platform.hypervisors[:2]
+    jid = f"{managed.bare}/{elsewhere}"
+
+    def move() -> str:
+        automation.act(managed.jid, CONTROL, "migrate", hypervisorjid=f"{elsewhere}@{platform.domain}/{elsewhere}")
+        return jid
+
+    yield move
+    with contextlib.suppress(Refused):
+        automation.act(jid, CONTROL, "migrate", hypervisorjid=f"{where}@{platform.domain}/{where}")
+
+
+def ended(stream) -> str:
+    """Waits for the end of a stream; its error's condition."""
+    condition = ""
+    with contextlib.suppress(ConnectionError):
+        while True:
+            stanza = stream.read()
+            if stanza.tag.endswith("}error"):
+                condition = stanza[0].tag.partition("}")[2]
+    return condition
+
+
+def test_grants_go_with_the_machine_but_for_host_access(platform, managed, moved, log_in, account):
+    admin, alice = log_in("admin"), account("alice")
+    jid = f"alice@{alice.domain}"
+    admin.act(managed.jid, PERMISSIONS, "set", grants(jid, "info", "create", "host_access"))
+    there = moved()
+    assert alice.act(there, CONTROL, "info")[0].get("state") == "5"
+    assert get(admin, there, jid) == {"info", "create"}
+    with pytest.raises(Failed, match="lacks the permission 'destroy'"):
+        alice.act(there, CONTROL, "destroy")
+    left = rows(platform, managed.host, "permissions.sqlite3", "SELECT entity FROM grants")
+    assert [managed.bare] not in left
+
+
+def test_who_was_logged_in_with_the_old_password_is_out(platform, managed, moved):
+    password = password_of(platform, managed.host, managed)
+    with platform.stream() as hidden, platform.stream() as seen:
+        hidden.login(managed.uuid, password, "thief")  # without a presence
+        seen.login(managed.uuid, password, "another thief").write("<presence/>")
+        moved()
+        assert ended(hidden) == "conflict" and ended(seen) == "conflict"
+    with platform.stream() as again, pytest.raises(Refused, match="not-authorized"):
+        again.login(managed.uuid, password)
+
+
+def test_who_is_logged_in_beside_the_agent_is_out_at_its_next_login(platform, managed, automation):
+    password = password_of(platform, managed.host, managed)
+    with platform.stream() as thief:
+        thief.login(managed.uuid, password, "thief")
+        managed.run("systemctl restart archipel-agent")
+        until(lambda: answers(automation, managed.jid))
+        assert ended(thief) == "conflict"
+    until(lambda: password_of(platform, managed.host, managed) != password)
+    with platform.stream() as again, pytest.raises(Refused, match="not-authorized"):
+        again.login(managed.uuid, password)
+
+
+def test_an_answer_that_was_lost_does_not_bring_old_grants_back(platform, managed, log_in):
+    admin, peer = log_in("admin"), log_in(platform.hypervisors[1])
+    jid = f"mallory@{platform.domain}"
+    offer = {
+        "uuid": managed.uuid,
+        "name": managed.name,
+        "password": "x",
+        "grants": [[jid, "all"], [jid, "host_access"]],
+    }
+    to = f"{managed.host}@{platform.domain}/{managed.host}"
+    content = json.dumps(offer).replace("<", "&lt;")
+    peer.act(to, "archipel:handover", "offer", content)
+    assert get(admin, managed.jid, jid) == set()
