@@ -12,6 +12,7 @@ test's own.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import typing as t
 import uuid as uuidlib
@@ -42,6 +43,9 @@ print(json.dumps({
 """
 
 
+T = t.TypeVar("T")
+
+
 class Agent:
     """What the installed agent can do."""
 
@@ -59,6 +63,10 @@ def agent(platform) -> Agent:
     return Agent(json.loads(platform.run(platform.hypervisors[0], f'PYTHONPATH=/usr/lib/archipel python3 -c "{READ}"')))
 
 
+class Gone(Exception):
+    """The machine goes, because of what was asked of it before; the request went with it."""
+
+
 class Place:
     """The entity that is asked, and an administrator who grants on it."""
 
@@ -66,40 +74,62 @@ class Place:
         self._agent, self.kind, self._hypervisor, self._machine, self._admin = agent, kind, hypervisor, machine, admin
         self.jid = hypervisor if kind == "hypervisor" else machine.jid
         self._other = machine.jid if kind == "hypervisor" else hypervisor
+        self._granted = ("", "")  # which permission, to whom
+
+    def ask(self, permission: str, question: t.Callable[[], T], right: str = "right", wrong: str = "wrong") -> T:
+        """The answer to ``question``, asked while the one has the permission, and the other all but it."""
+        for dummy in range(3):
+            try:
+                self.revive()
+                if permission != "peer" and self._granted != (permission, right):
+                    self._grant(f"matrix-{right}", permission, f"matrix-{wrong}")
+                    self._granted = (permission, right)
+                return question()
+            except Gone:
+                self._granted = ("", "")
+        raise AssertionError(f"{self._machine.name} is gone each time")
 
     def revive(self) -> None:
-        """Has the machine managed and defined, whatever an action made of it."""
+        """Has the machine managed, whatever an action made of it."""
         with contextlib.suppress(Failed):
             try:
                 self._admin.act(self._machine.jid, CONTROL, "info")
-            except Refused:
-                self._machine.run(f"virsh -q dumpxml {self._machine.uuid} >/dev/null", check=False)
+            except (Refused, TimeoutError):
+                self._granted = ("", "")
                 self._machine.define()
                 manage(self._admin, self._hypervisor, self._machine)
 
-    def grant(self, right: str, permission: str, wrong: str) -> None:
-        """``right`` has the one permission, ``wrong`` all others here, and everything on the other entity."""
+    def leave(self, *names: str) -> None:
+        """Takes back what was granted."""
+        for jid in (self.jid, self._other):
+            for name in names:
+                self._take(jid, f"matrix-{name}")
+
+    def _grant(self, right: str, permission: str, wrong: str) -> None:
         others = [name for name in self._agent.names[self.kind] if name not in ("all", permission)]
+        self._take(self.jid, right)
         self._set(self.jid, right, [permission])
         self._set(self.jid, wrong, others)
         self._set(self.jid, wrong, [permission], "false")
         self._set(self._other, wrong, ["all"])
 
-    def revoke(self, right: str, permission: str) -> None:
-        self._set(self.jid, right, [permission], "false")
+    def _take(self, jid: str, name: str) -> None:
+        target = f"{name}@{self._admin.domain}"
+        query = self._act(jid, "get", permission_type="user", permission_target=target)
+        names = [element.get("name") for element in query]
+        if names:
+            self._set(jid, name, names, "false")
 
-    def leave(self, *users: str) -> None:
-        for jid in (self.jid, self._other):
-            for user in users:
-                query = self._admin.act(jid, PERMISSIONS, "get", permission_type="user", permission_target=user)
-                names = [element.get("name") for element in query]
-                if names:
-                    self._set(jid, user, names, "false")
+    def _set(self, jid: str, name: str, names: list[str], value: str = "true") -> None:
+        target = quoteattr(f"{name}@{self._admin.domain}")
+        form = "<permission permission_type='user' permission_target={} permission_name={} permission_value={}/>"
+        self._act(jid, "set", "".join(form.format(target, quoteattr(one), quoteattr(value)) for one in names))
 
-    def _set(self, jid: str, user: str, names: list[str], value: str = "true") -> None:
-        permission = "<permission permission_type='user' permission_target={} permission_name={} permission_value={}/>"
-        content = "".join(permission.format(quoteattr(user), quoteattr(name), quoteattr(value)) for name in names)
-        self._admin.act(jid, PERMISSIONS, "set", content)
+    def _act(self, jid: str, action: str, content: str = "", **attributes: str):
+        try:
+            return self._admin.act(jid, PERMISSIONS, action, content, **attributes)
+        except (Refused, TimeoutError):
+            raise Gone from None
 
 
 @pytest.fixture(params=["hypervisor", "vm"])
@@ -107,8 +137,7 @@ def place(request, agent, hypervisor, managed, log_in):
     place = Place(agent, request.param, hypervisor, managed, log_in("admin"))
     yield place
     place.revive()
-    domain = managed.platform.domain
-    place.leave(*(f"{name}@{domain}" for name in ("matrix-right", "matrix-wrong")))
+    place.leave("right", "wrong")
 
 
 @pytest.fixture
@@ -129,14 +158,17 @@ def strays(platform, automation, hypervisor):
 
 
 def is_denied(person: Person, jid: str, namespace: str, action: str, permission: str) -> bool:
-    """Whether the action's own check says no; another error, or an answer, comes after it."""
+    """Whether the action's own check says no; another error, or an answer, comes after it. Raises Gone."""
     try:
         person.act(jid, namespace, action)
     except Failed as fault:
         told = f"lacks the permission '{permission}' on {jid.partition('/')[0]}"
         return (fault.kind, fault.code) == ("archipel-error-permission", -1) and told in fault.text
-    except Refused:
-        return False
+    except Refused as refused:
+        if str(refused) == "service-unavailable":
+            raise Gone from None
+    except TimeoutError:
+        raise Gone from None
     return False
 
 
@@ -147,26 +179,16 @@ def test_actions(agent, place, strays, platform, account, log_in):
     for kind, namespace, action, permission in agent.actions:
         if kind != place.kind:
             continue
-        people = {"nobody": nobody, "wrong": wrong, "right": right, "admin": admin}
-        allowed = {"right", "admin"}
+        people, allowed = {"nobody": nobody, "wrong": wrong, "right": right, "admin": admin}, {"right", "admin"}
         if permission == "peer":
-            # Nobody can be granted it.
+            # Nobody can be granted it, nor is an administrator a peer.
             people["right"], allowed = peer, {"right"}
-        else:
-            place.revive()
-            place.grant(f"matrix-right@{platform.domain}", permission, f"matrix-wrong@{platform.domain}")
         if permission == OWN:
             del people["wrong"]
         for name, person in people.items():
-            if name in allowed:
-                place.revive()
-                if permission != "peer":
-                    place.grant(f"matrix-right@{platform.domain}", permission, f"matrix-wrong@{platform.domain}")
-            found[namespace, action, name] = is_denied(person, place.jid, namespace, action, permission)
+            question = functools.partial(is_denied, person, place.jid, namespace, action, permission)
+            found[namespace, action, name] = place.ask(permission, question)
             expected[namespace, action, name] = name not in allowed
-        if permission != "peer":
-            place.revive()
-            place.revoke(f"matrix-right@{platform.domain}", permission)
     assert len(found) > 20
     assert found == expected
 
@@ -176,7 +198,11 @@ def executed(person: Person, jid: str, node: str) -> str:
     try:
         person.stream.ask("set", f"<command xmlns='{COMMANDS}' node={quoteattr(node)} action='execute'/>", jid)
     except Refused as refused:
+        if str(refused) == "service-unavailable":
+            raise Gone from None
         return str(refused)
+    except TimeoutError:
+        raise Gone from None
     return "answered"
 
 
@@ -186,8 +212,13 @@ def said(person: Person, jid: str, text: str) -> str:
         f"<message type='chat' id='{uuidlib.uuid4()}' to={quoteattr(jid)}><body>{escape(text)}</body></message>"
     )
     while True:
-        stanza = person.stream.read()
+        try:
+            stanza = person.stream.read()
+        except TimeoutError:
+            raise Gone from None
         if stanza.tag == CLIENT + "message" and stanza.get("from") == jid:
+            if stanza.get("type") == "error":
+                raise Gone
             return stanza.findtext(CLIENT + "body", "")
 
 
@@ -200,28 +231,23 @@ def test_menu_commands(agent, place, platform, account, log_in):
             continue
         permission = agent.permission(kind, namespace, action)
         for name, person in people.items():
-            place.revive()
-            place.grant(f"matrix-right@{platform.domain}", permission, f"matrix-wrong@{platform.domain}")
-            found[words[0], name] = executed(person, place.jid, words[0]) == "forbidden"
+            question = functools.partial(executed, person, place.jid, words[0])
+            found[words[0], name] = place.ask(permission, question) == "forbidden"
             expected[words[0], name] = name in ("nobody", "wrong")
-        place.revive()
-        place.revoke(f"matrix-right@{platform.domain}", permission)
     assert found == expected and found
 
 
-def test_chat_words(agent, place, platform, account):
+def test_chat_words(agent, place, account):
     spoken = [one for one in agent.commands if one[0] == place.kind]
     for start in range(0, len(spoken), CHAT_BURST):
-        wrong, right = (account(f"matrix-{name}-{start}") for name in ("wrong", "right"))
-        jids = [f"matrix-{name}-{start}@{platform.domain}" for name in ("right", "wrong")]
+        names = [f"right-{start}", f"wrong-{start}"]
+        people = [account(f"matrix-{name}") for name in names]
         for kind, namespace, action, words, has_fields in spoken[start : start + CHAT_BURST]:
             permission = agent.permission(kind, namespace, action)
             text = f"{words[0]} nowhere" if has_fields else words[0]
-            denial = f"lacks the permission '{permission}' on"
-            place.revive()
-            place.grant(jids[0], permission, jids[1])
-            assert denial in said(wrong, place.jid, text), (text, permission)
-            assert denial not in said(right, place.jid, text), (text, permission)
-            place.revive()
-            place.revoke(jids[0], permission)
-        place.leave(*jids)
+            answers = [
+                place.ask(permission, functools.partial(said, person, place.jid, text), *names) for person in people
+            ]
+            denied = [f"lacks the permission '{permission}' on" in answer for answer in answers]
+            assert denied == [False, True], (text, answers)
+        place.leave(*names)

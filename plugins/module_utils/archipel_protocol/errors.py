@@ -17,6 +17,8 @@ from . import namespaces as ns
 # Archipel's codes, one for each kind of request.
 CODE_PERMISSION = -1
 CODE_PERMISSION_GET = -4
+CODE_AVATAR_LIST = -1
+CODE_AVATAR_SET = -2
 CODE_PERMISSION_SET = -5
 CODE_PERMISSION_LIST = -6
 CODE_TAGS = -7

@@ -11,6 +11,7 @@ VM_CONTROL = "archipel:vm:control"
 VM_DEFINITION = "archipel:vm:definition"
 PERMISSIONS = "archipel:permissions"
 SUBSCRIPTION = "archipel:subscription"
+AVATAR = "archipel:avatar"
 TAGS = "archipel:tags"  # also that of a domain's <metadata> (agent's tags.py)
 
 PUSH = "archipel:push:"  # what follows names the kind
@@ -29,6 +30,7 @@ ERROR_LIBVIRT = "libvirt:error:generic"
 STANZAS = "urn:ietf:params:xml:ns:xmpp-stanzas"  # RFC 6120, 8.3.3
 REGISTER = "jabber:iq:register"  # XEP-0077
 ROSTER = "jabber:iq:roster"  # RFC 6121, 2.1
+VCARD = "vcard-temp"  # XEP-0054
 PUBSUB = "http://jabber.org/protocol/pubsub"  # XEP-0060
 PUBSUB_OWNER = "http://jabber.org/protocol/pubsub#owner"
 PUBSUB_EVENT = "http://jabber.org/protocol/pubsub#event"

@@ -65,6 +65,8 @@ COMMON = {
     "permission_setown": "drop one's own permissions",
     "subscription_add": "have the entity ask for a place in somebody's roster",
     "subscription_remove": "have the entity leave somebody's roster",
+    "getavatars": "see the pictures that there are",
+    "setavatar": "choose the picture of the entity",
 }
 
 NAMES = frozenset(HYPERVISOR) | frozenset(VM) | frozenset(COMMON)

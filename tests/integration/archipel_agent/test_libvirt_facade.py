@@ -171,7 +171,7 @@ async def test_waiting_tells_the_last_state(facade):
 async def test_standings(facade):
     uuid = await define(facade, "standing")
     found = await facade.call(libvirt_facade.standings)
-    assert found[uuid] == await facade.call(libvirt_facade.standing, uuid)
+    assert found[uuid] == await facade.call(libvirt_facade.full_standing, uuid)
     assert (found[uuid].name, found[uuid].state, found[uuid].crashed) == ("standing", states.SHUTOFF, False)
     assert {one.name for one in found.values()} >= {"test", "standing"}
 

@@ -33,25 +33,23 @@ for command, argument in json.loads(arguments):
 """
 
 
-def arguments(domain: str) -> list[tuple[str, dict]]:
-    """CALLS with what each is called with; a roster group's form is that of the server's version."""
-    group = {"host": domain, "group": GROUP}
-    create = {**group, "description": "", "display": ""}
-    return [
-        ("registered_users", {"host": domain}),
-        ("srg_create", {**create, "name": GROUP}),
-        ("srg_delete", group),
-    ]
+def arguments(platform) -> list[tuple[str, dict]]:
+    """CALLS with what each is called with: from 24.12 on, the groups that a group sees are a list."""
+    version = re.search(r"ejabberd (\d+\.\d+)", platform.run(platform.xmpp, "ejabberdctl status"))[1]
+    group = {"host": platform.domain, "group": GROUP}
+    create = {**group, "label": GROUP, "description": "", "display": [] if float(version) >= 24.12 else ""}
+    return [("registered_users", {"host": platform.domain}), ("srg_create", create), ("srg_delete", group)]
 
 
-class Api:
-    """The HTTP API, as one account, or as nobody."""
+class Https:
+    """What HTTPS offers, to one account, or to nobody."""
 
     def __init__(self, platform, user: str | None) -> None:
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._context.check_hostname = False  # the address is asked, the certificate is the domain's
         self._context.load_verify_locations(platform.ca_file)
-        self._url = f"https://{platform.address(platform.xmpp)}:5443/api/"
+        self._domain = platform.domain
+        self._url = f"https://{platform.address(platform.xmpp)}:5443/"
         self._headers = {"Content-Type": "application/json"}
         if user:
             login = f"{user}@{platform.domain}:{platform.password(user)}"
@@ -59,7 +57,14 @@ class Api:
 
     def call(self, command: str, argument: dict) -> int:
         """The status of the answer."""
-        request = urllib.request.Request(self._url + command, json.dumps(argument).encode(), self._headers)
+        return self._status("api/" + command, json.dumps(argument).encode())
+
+    def admin(self) -> int:
+        """The status of the web administration's list of accounts; its first page is nobody's secret."""
+        return self._status(f"admin/server/{self._domain}/users/", None)
+
+    def _status(self, path: str, data: bytes | None) -> int:
+        request = urllib.request.Request(self._url + path, data, self._headers)
         try:
             with urllib.request.urlopen(request, timeout=10, context=self._context) as answer:
                 return answer.status
@@ -71,8 +76,8 @@ class Api:
     "user, status", [("admin", 200), ("automation", 403), ("hv1", 403), ("alice", 403), (None, 403)]
 )
 def test_only_administrators_call_the_api(platform, user, status):
-    api = Api(platform, user)
-    assert [api.call(*call) for call in arguments(platform.domain)] == [status] * len(CALLS)
+    https = Https(platform, user)
+    assert [https.call(*call) for call in arguments(platform)] == [status] * len(CALLS)
 
 
 @pytest.mark.parametrize("user", ["automation", "hv1", "alice"])
@@ -88,21 +93,26 @@ def test_no_other_account_calls_any_command(platform, user):
     listing = platform.run(platform.xmpp, "ejabberdctl help commands")
     calls |= {command: {} for command in re.findall(r"^    ([a-z]\w+) *$", listing, re.MULTILINE)}
     assert len(calls) > 30
-    api = Api(platform, user)
+    https = Https(platform, user)
     # 404: no command of the API; ejabberdctl has some of its own.
-    answers = {command: api.call(command, argument) for command, argument in calls.items()}
+    answers = {command: https.call(command, argument) for command, argument in calls.items()}
     assert {command: status for command, status in answers.items() if status not in (403, 404)} == {}
     assert answers["register"] == answers["change_password"] == 403
 
 
+@pytest.mark.parametrize("user, status", [("admin", 200), ("automation", 401), ("hv1", 401), (None, 401)])
+def test_only_administrators_enter_the_web_administration(platform, user, status):
+    assert Https(platform, user).admin() == status
+
+
 def test_nobody_stops_the_server_through_the_api(platform):
-    assert Api(platform, "admin").call("stop", {}) in (403, 404)
+    assert Https(platform, "admin").call("stop", {}) in (403, 404)
 
 
 def xml_rpc(platform, user: str, path: str = "/") -> list[str]:
     """What the server answers on itself, a line for each of CALLS."""
     source = "/etc/archipel/secrets/" + user if user else "/dev/null"
-    argument = [user, platform.domain, "http://127.0.0.1:4560" + path, json.dumps(arguments(platform.domain))]
+    argument = [user, platform.domain, "http://127.0.0.1:4560" + path, json.dumps(arguments(platform))]
     return platform.run(platform.xmpp, f"{shlex.join(['python3', '-c', XML_RPC, *argument])} < {source}").splitlines()
 
 

@@ -83,10 +83,14 @@ def test_people_see_each_other_and_the_hypervisors(platform):
 def test_a_given_password_is_the_accounts_a_missing_one_is_generated_on_the_server(platform):
     assert platform.password("alice") == "from-the-vault"
     assert len(platform.password("bob")) == 32
-    assert platform.run(platform.xmpp, "stat -c '%a %U' /etc/archipel/secrets/bob /etc/archipel/ca/ca.key").split() == [
-        "600",
-        "root",
-    ] * 2
+    assert (
+        platform.run(platform.xmpp, "stat -c '%a %U' /etc/archipel/secrets/bob /etc/archipel/ca/ca.key").split()
+        == [
+            "600",
+            "root",
+        ]
+        * 2
+    )
 
 
 def test_a_person_registers_nothing_and_changes_no_password(platform):

@@ -110,7 +110,7 @@ def test_admins_grants_and_peers(write):
             "must be <host name>@<domain>",
         ),
         ({"LOGGING": {"logging_level": "loud"}}, "", "must be one of debug, info, warning, error"),
-        ({"LOGIN": {"x": "y"}}, "", "section [LOGIN] is unknown; there are GLOBAL, HYPERVISOR, LOGGING, GRANTS, PEERS"),
+        ({"LOGIN": {"x": "y"}}, "", "section [LOGIN] is unknown; there are GLOBAL, HYPERVISOR, VIRTUALMACHINE, VCARD,"),
         ({"GRANTS": {"ops@example.org": "fly"}}, "", "must be permissions; fly is none of"),
         ({"GRANTS": {"ops@example.org": "peer"}}, "", "must be permissions; peer is none of"),
         ({"GRANTS": {"*": "all"}}, "", "must be a bare JID in lower case, like admin@example.org, on the left"),

@@ -208,7 +208,7 @@ def test_selinux_labels_each_pool_once(tmp_path):
                         "libvirt_selinux": True,
                         "libvirt_family": {"apparmor_helper": ""},
                         "libvirt_mounts": [],
-                        "libvirt_pools": [
+                        "libvirt_wanted_pools": [
                             {"name": "default", "path": "/vm/drives"},
                             {"name": "iso", "path": "/vm/iso"},
                         ],

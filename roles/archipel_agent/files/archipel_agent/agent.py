@@ -38,6 +38,7 @@ from .outbox import Outbox
 from .permissions import Permissions
 from .pushes import Pushes
 from .store import Row, Store
+from .vcard import Profiles
 from .virtual_machine import VirtualMachineEntity
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ CAPABILITIES = (
     "migration",
     "handover",
     "permission_control",
+    "avatars",
     "grants_declaration",
 )
 
@@ -94,6 +96,7 @@ class Agent:
         self.normaliser = Normaliser(str(config.archipel_folder_lib / "normaliser"), self.libvirt)
         self.contacts = Contacts(self)
         self.permissions.on_change(self.contacts.on_change)
+        self.profiles = Profiles(self)
         self.hypervisor = HypervisorEntity(self)
         self.vms: dict[str, VirtualMachineEntity] = {}
         self.logins = asyncio.Semaphore(LOGINS)
@@ -251,13 +254,16 @@ class Agent:
         self.hypervisor.count()
         self.tags.changed()
 
-    async def take_over(self, uuid: str, name: str, password: str, pushes: t.Any) -> VirtualMachineEntity:
+    async def take_over(
+        self, uuid: str, name: str, password: str, pushes: t.Any, profile: dict[str, str]
+    ) -> VirtualMachineEntity:
         """Manages a machine whose account exists: it gets a new password as soon as it is logged in.
 
-        ``pushes`` is what Pushes.part() returned on the host that it comes from.
+        ``pushes`` is what Pushes.part() returned on the host that it comes from, ``profile`` its store's.
         """
         jid = jids.vm_jid(uuid, self.domain)
         self.pushes.arrive(jid, pushes)
+        self.store.set_profile(jid, profile)
         self.pushes.membership("migrate", uuid)
         row = self.store.add(jid, name, password, registered=True)
         self.store.change(jid, next_password=secrets.token_urlsafe(32))

@@ -53,6 +53,14 @@ class Config:
     archipel_folder_lib: pathlib.Path
     hypervisor_xmpp_jid: str
     hypervisor_xmpp_password_file: pathlib.Path
+    machine_avatar_directory: pathlib.Path
+    hypervisor_default_avatar: str
+    vm_default_avatar: str
+    orgname: str
+    orgunit: str
+    locality: str
+    userid: str
+    categories: str
     logging_level: str
     logging_file_path: pathlib.Path | None
     grants: t.Mapping[str, frozenset[str]]
@@ -165,8 +173,16 @@ _OPTIONS: tuple[tuple[str, str, t.Callable[[str], t.Any], str | None], ...] = (
     ("GLOBAL", "libvirt_timeout", _seconds, "30"),
     ("GLOBAL", "archipel_root_admins", _bare_jids, ""),
     ("GLOBAL", "archipel_folder_lib", _path, "/var/lib/archipel"),
+    ("GLOBAL", "machine_avatar_directory", _path, "/var/lib/archipel/avatars"),
     ("HYPERVISOR", "hypervisor_xmpp_jid", _hypervisor_jid, None),
     ("HYPERVISOR", "hypervisor_xmpp_password_file", _file, None),
+    ("HYPERVISOR", "hypervisor_default_avatar", _text, ""),
+    ("VIRTUALMACHINE", "vm_default_avatar", _text, ""),
+    ("VCARD", "orgname", _text, ""),
+    ("VCARD", "orgunit", _text, ""),
+    ("VCARD", "locality", _text, ""),
+    ("VCARD", "userid", _text, ""),
+    ("VCARD", "categories", _text, ""),
     ("LOGGING", "logging_level", _level, "info"),
     ("LOGGING", "logging_file_path", _optional_path, "/var/log/archipel/archipel.log"),
 )

@@ -112,6 +112,7 @@ class Entity:
             session.presence(*self._shown)
             self.online.set()
             self.agent.pushes.on_login(self)
+            self.agent.profiles.check(self)
             self.agent.contacts.check(self)
             since = loop.time()
             reason = await session.ended()

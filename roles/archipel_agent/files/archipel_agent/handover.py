@@ -16,7 +16,7 @@ import typing as t
 
 from archipel_protocol import declaration as wire, errors, jids, namespaces as ns
 
-from . import domains, granting, permissions
+from . import domains, granting, permissions, vcard
 from .declaration import facts
 from .dispatch import Reply, Request, handler
 from .libvirt_facade import libvirt
@@ -44,7 +44,8 @@ async def query(entity: HypervisorEntity, request: Request) -> Reply:
 
 @handler(ns.HANDOVER, OFFER, permissions.PEER, on="hypervisor", code=errors.CODE_HANDOVER)
 async def offer(entity: HypervisorEntity, request: Request) -> Reply:
-    """{"uuid", "name", "password": str, "autostart": bool, "pushes": Pushes.part()} -> {"vm": facts}.
+    """{"uuid", "name", "password": str, "autostart": bool, "pushes": Pushes.part(), "profile": {}}
+    -> {"vm": facts}.
 
     Answered when the machine is logged in here. Taken only for a domain that this host's own libvirt has. Again: the
     same answer.
@@ -63,7 +64,7 @@ async def offer(entity: HypervisorEntity, request: Request) -> Reply:
             # lost: what was granted here meanwhile is newer.
             granting.adopt(agent.permissions, jids.vm_jid(uuid, agent.domain), offered.get("grants"))
         if vm is None:
-            vm = await agent.take_over(uuid, name, password, offered.get("pushes"))
+            vm = await agent.take_over(uuid, name, password, offered.get("pushes"), _profile(offered.get("profile")))
         else:
             vm.reclaim()
         await _await_login(vm, password)
@@ -93,6 +94,13 @@ def _text_of(content: dict[str, t.Any], key: str) -> str:
     if not isinstance(value, str) or not value or (key == "uuid" and not jids.is_uuid(value)):
         raise errors.MalformedRequest(f"'{key}' is missing or malformed")
     return value
+
+
+def _profile(content: t.Any) -> dict[str, str]:
+    """The fields of a vCard that another agent sends; what is no text is left out."""
+    fields = content if isinstance(content, dict) else {}
+    known = {name: fields.get(name) for name in (*vcard.ORGANISATION, vcard.AVATAR)}
+    return {name: value for name, value in known.items() if isinstance(value, str)}
 
 
 # In a thread

@@ -218,6 +218,7 @@ async def settle(agent: Agent, vm: VirtualMachineEntity, peer: Peer) -> dict[str
         "password": row.password,
         "autostart": row.handover_autostart,
         "pushes": await agent.pushes.part(vm.bare),
+        "profile": agent.store.profile(vm.bare),
         "grants": granting.travelling(agent.permissions, vm.bare),
     }
     reply = await ask(agent, peer, OFFER, offer)

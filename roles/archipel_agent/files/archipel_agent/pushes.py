@@ -174,6 +174,12 @@ class Pushes:
             self.made[jid, what] = digest
             self._outbox.make(jid, what, digest)
 
+    def unmake(self, jid: str) -> None:
+        """The account of an entity is a new one: the server holds nothing of it."""
+        for owner, what in list(self.made):
+            if owner == jid:
+                self.mark(jid, what, None)
+
     def readers(self, jid: str) -> frozenset[str]:
         """Who may read the node of an entity."""
         return self._agent.permissions.holders(PRESENCE, jid)

@@ -52,6 +52,10 @@ class Unfinished(t.NamedTuple):
     details: dict[str, t.Any]
 
 
+# What a machine's vCard says beyond its name: JSON, text by field (vcard.py).
+_PROFILES = "CREATE TABLE IF NOT EXISTS profiles (jid TEXT PRIMARY KEY, fields TEXT NOT NULL)"
+
+
 @dataclasses.dataclass(frozen=True)
 class Row:
     """One managed virtual machine; ``jid`` is bare."""
@@ -83,6 +87,7 @@ class Store:
         self._database.execute("PRAGMA journal_mode=WAL")
         self._database.execute("PRAGMA synchronous=FULL")
         self._database.execute(_TABLE)
+        self._database.execute(_PROFILES)
         self._database.execute(_UNFINISHED)
         self._database.execute(_TAGS)
 
@@ -122,8 +127,18 @@ class Store:
         self._database.execute(f"UPDATE virtualmachines SET {columns} WHERE jid = ?", (*values.values(), jid))
 
     def remove(self, jid: str) -> None:
-        """Deletes a row; none there is no error."""
+        """Deletes a row and its profile; none there is no error."""
+        self._database.execute("DELETE FROM profiles WHERE jid = ?", (jid,))
         self._database.execute("DELETE FROM virtualmachines WHERE jid = ?", (jid,))
+
+    def profile(self, jid: str) -> dict[str, str]:
+        """The fields of an entity's vCard that are its own."""
+        values = self._database.execute("SELECT fields FROM profiles WHERE jid = ?", (jid,)).fetchone()
+        return {} if values is None else json.loads(values[0])
+
+    def set_profile(self, jid: str, fields: t.Mapping[str, str]) -> None:
+        """Replaces them."""
+        self._database.execute("INSERT OR REPLACE INTO profiles VALUES (?, ?)", (jid, json.dumps(dict(fields))))
 
     # The hypervisor's tags
 

@@ -102,6 +102,7 @@ class VirtualMachineEntity(Entity):
         if found.name != self.name:
             self.name = found.name
             self.agent.store.change(self.bare, name=found.name)
+            self.agent.profiles.check(self)
         self._show_state(states.CRASHED if found.crashed else found.state)
         self.state = found.state
 
@@ -180,6 +181,7 @@ class VirtualMachineEntity(Entity):
                     " hypervisor manages this machine, remove the account on the XMPP server"
                 ) from None
         self.agent.store.change(self.bare, registered=True)
+        self.agent.pushes.unmake(self.bare)
 
     def use_password(self, password: str) -> None:
         """Takes over a password that counts on the server where ours do not; it is replaced at the next login."""
