@@ -12,7 +12,7 @@ import typing as t
 async def end(tasks: t.Iterable[asyncio.Task[t.Any]]) -> None:
     """Cancels tasks until all of them have ended.
 
-    Once is not enough: asyncio.wait_for of Python 3.11 forgets a cancellation that comes together with what it waited for
+    Once is not enough: asyncio.wait_for of Python 3.11 forgets a cancellation that comes with what it waits for
     (https://github.com/python/cpython/issues/86296).
     """
     left = set(tasks)
