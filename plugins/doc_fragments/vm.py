@@ -49,14 +49,20 @@ options:
     description:
       - V(present) is defined, and its power is left as it is.
       - V(running), V(stopped) and V(paused) are defined and in that state.
+      - V(saved) is off, with its memory in a file that the next start goes on from. Only a guest that runs can be
+        saved.
+      - V(restarted) shuts down, if it is not off, and starts, on every run.
       - V(stopped) asks the guest to shut down, and fails where it has not after O(shutdown_timeout), unless O(force).
-      - V(absent) is not defined. It fails on a virtual machine that is active, unless O(force). Its disks are kept.
+      - V(absent) is not defined. It fails on a virtual machine that is active, unless O(force). Its disks are kept,
+        unless O(remove_disks) says otherwise.
     type: str
     choices:
       - present
       - running
       - stopped
       - paused
+      - saved
+      - restarted
       - absent
     default: present
   hypervisor:
@@ -75,6 +81,37 @@ options:
       - M(archipel.platform.archipel_tag) adds and removes single ones, of many virtual machines.
     type: list
     elements: str
+  protected:
+    description:
+      - Whether V(absent) and V(stopped) are refused.
+      - It is kept with the virtual machine until it is declared otherwise.
+    type: bool
+  remove_disks:
+    description:
+      - Which disks go with a virtual machine that is V(absent).
+      - V(owned) are the volumes that its own declarations created, unless another virtual machine of that hypervisor
+        uses them, or a volume of the same pool lies over them.
+    type: str
+    choices:
+      - none
+      - owned
+    default: none
+  apply:
+    description:
+      - What becomes of changes of a running virtual machine.
+      - V(auto) gives the guest at once what it can take while it runs; the rest waits for its next start.
+      - V(live) fails, before anything changes, where the guest cannot take all of it while it runs.
+      - V(next_boot) changes the definition only.
+    type: str
+    choices:
+      - auto
+      - live
+      - next_boot
+    default: auto
+  allow_restart:
+    description: Whether to restart a running guest that cannot take a change otherwise.
+    type: bool
+    default: false
   force:
     description:
       - For V(stopped), powers off a guest that did not shut down in O(shutdown_timeout).

@@ -39,6 +39,7 @@ class Outcome(t.NamedTuple):
     after: t.Mapping[str, t.Any] = {}
     actions: t.Sequence[str] = ()
     restart_required: t.Sequence[str] = ()
+    applied_live: t.Sequence[str] = ()
     vm: Facts | None = None
     error: ArchipelError | None = None
 
@@ -295,6 +296,7 @@ class _Run:
             after={**after, **outcome.after},
             actions=[*outcome.actions, *result.get("actions", [])],
             restart_required=result.get("restart_required", []),
+            applied_live=result.get("applied_live", []),
             vm=result["vm"] if "vm" in result else outcome.vm,
         )
         if result.get("error"):

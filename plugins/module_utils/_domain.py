@@ -39,12 +39,17 @@ def wanted(spec: Spec, name: str, uuid: str, creating: bool) -> Wanted:
         "uuid": uuid,
         "name": name,
         "state": spec["state"],
+        "apply": spec["apply"],
+        "allow_restart": spec["allow_restart"],
         "force": spec["force"],
         "shutdown_timeout": spec["shutdown_timeout"],
         "wait": spec["wait"],
         "wait_timeout": spec["wait_timeout"],
     }
+    if spec["protected"] is not None:
+        request["protected"] = spec["protected"]
     if spec["state"] == "absent":
+        request["remove_disks"] = spec["remove_disks"]
         return request
     if spec["autostart"] is not None:
         request["autostart"] = spec["autostart"]

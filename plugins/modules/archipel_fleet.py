@@ -78,7 +78,12 @@ vms:
         - define
         - start
     restart_required:
-      description: Why changes of a running virtual machine wait for its next start.
+      description: What a running virtual machine does not have until its next start.
+      type: list
+      elements: str
+      sample: []
+    applied_live:
+      description: Those of the actions that the running guest sees without a restart.
       type: list
       elements: str
       sample: []
@@ -112,6 +117,7 @@ def report(outcome: _converge.Outcome) -> dict[str, t.Any]:
         "changed": outcome.changed,
         "actions": list(outcome.actions),
         "restart_required": list(outcome.restart_required),
+        "applied_live": list(outcome.applied_live),
         "vm": outcome.vm or {},
     }
     if outcome.error is not None:

@@ -133,12 +133,19 @@ actions:
     - define
     - start
 restart_required:
-  description: Why changes of a running virtual machine wait for its next start.
+  description: What a running virtual machine does not have until its next start. It is told on every run.
   returned: success
   type: list
   elements: str
   sample:
-    - memory changes from 1GiB to 2GiB
+    - memory changes from 1GiB to 2GiB at the next start
+applied_live:
+  description: Those of RV(actions) that the running guest sees, or would see, without a restart.
+  returned: success
+  type: list
+  elements: str
+  sample:
+    - attach disk[vdb]
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -167,6 +174,7 @@ def main() -> None:
         vm=outcome.vm or {},
         actions=list(outcome.actions),
         restart_required=list(outcome.restart_required),
+        applied_live=list(outcome.applied_live),
         diff=outcome.diff,
     )
 

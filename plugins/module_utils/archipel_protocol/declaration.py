@@ -36,6 +36,10 @@ class Wanted(t.TypedDict, total=False):
     volumes: list[Volume]  # made if missing
     autostart: bool | None  # None: not stated
     tags: list[str] | None  # None: not stated; else the whole list
+    protected: bool | None  # None: not stated
+    remove_disks: str  # states.REMOVE_DISKS
+    apply: str  # states.APPLY
+    allow_restart: bool
     force: bool
     shutdown_timeout: float  # seconds
     wait: bool
@@ -76,7 +80,7 @@ class Facts(t.TypedDict, total=False):
 class Result(t.TypedDict, total=False):
     """What a ``plan`` would do, or an ``apply`` did, to one virtual machine. ``uuid`` is always there.
 
-    An unchanged machine whose facts were not asked for answers with its UUID alone.
+    An unchanged machine whose facts were not asked for answers with its UUID, and why it needs a restart, if it does.
     """
 
     uuid: str
@@ -84,7 +88,8 @@ class Result(t.TypedDict, total=False):
     actions: list[str]  # for people: "define", "start", "create volume default/web-root.qcow2", ...
     before: dict[str, t.Any]  # in the terms of archipel_vm's options, only what differs; empty: did not exist
     after: dict[str, t.Any]
-    restart_required: list[str]  # reasons
+    restart_required: list[str]  # reasons, also of an unchanged machine
+    applied_live: list[str]  # those of ``actions`` that a running guest sees without a restart
     vm: Facts | None  # None: does not exist
     error: str
     code: int

@@ -16,6 +16,8 @@ SHUTDOWN = 4
 SHUTOFF = 5
 CRASHED = 6
 PMSUSPENDED = 7
+# Ours, not libvirt's: off, with the guest's memory in a file that the next start goes on from (managed save).
+SAVED = 8
 
 NAMES = {
     NOSTATE: "unknown",
@@ -26,13 +28,18 @@ NAMES = {
     SHUTOFF: "stopped",
     CRASHED: "crashed",
     PMSUSPENDED: "pmsuspended",
+    SAVED: "saved",
 }
 
 # States in which a process of the hypervisor holds the machine's memory.
 ACTIVE = frozenset((RUNNING, BLOCKED, PAUSED, SHUTDOWN, CRASHED, PMSUSPENDED))
 
 # What can be asked for in a declaration.
-DESIRED = ("present", "running", "stopped", "paused", "absent")
+DESIRED = ("present", "running", "stopped", "paused", "saved", "restarted", "absent")
+# Which disks go with a machine that goes.
+REMOVE_DISKS = ("none", "owned")
+# What becomes of a change of a machine that runs: what can be is done at once; all of it, or nothing; none of it.
+APPLY = ("auto", "live", "next_boot")
 
 # (show, status) of Archipel's presences; show "" is plain available (RFC 6121, 4.7.2).
 PRESENCE = {

@@ -164,7 +164,7 @@ def test_one_more_device_is_one_more_device(hypervisor, run, machine):
 
 def test_a_new_interface_leaves_the_old_one(hypervisor, run, machine):
     first = run(hypervisor.apply(**machine, state="present", domain=domain(NETWORK % "")))
-    wanted = domain("<interface type='bridge'><source bridge='br0'/></interface>", NETWORK % "")
+    wanted = domain("<interface type='bridge'><source bridge='virbr0'/></interface>", NETWORK % "")
     second = run(hypervisor.apply(**machine, state="present", domain=wanted, exact=["interface"]))
     assert first["after"]["networks"][0] in second["after"]["networks"]
     assert len({network["mac"] for network in second["after"]["networks"]}) == 2

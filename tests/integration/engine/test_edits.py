@@ -37,7 +37,7 @@ class Machine:
                 "memory": [64, 128, 256],
                 "vcpus": [1, 2, 4],
                 "cmdline": ["", "quiet", "console=ttyS0"],
-                "cdrom": ["", "/vm/iso/a.iso", "/vm/iso/b.iso"],
+                "cdrom": ["", "/vm/engine-test/a.iso", "/vm/engine-test/b.iso"],
                 "password": ["one", "two"],
             }
             setattr(self, what, chance.choice(choices[what]))

@@ -54,9 +54,9 @@ def networks(chance):
     links = [
         {"network": "default", "link": chance.choice(["up", "down"])},
         {"network": "lan", "model": chance.choice(["virtio", "e1000"])},
-        {"bridge": "br0", "mac": "52:54:00:00:00:0a", "bandwidth": {"inbound": {"average": chance.choice([8, 16])}}},
+        {"bridge": "virbr0", "mac": "52:54:00:00:00:0a", "bandwidth": {"inbound": {"average": chance.choice([8, 16])}}},
         {"user": True, "filter": "clean-traffic"},
-        {"direct": "eth9", "direct_mode": "bridge"},
+        {"direct": "host0", "direct_mode": "bridge"},
     ]
     return some(chance, links)
 
@@ -78,7 +78,7 @@ CHOICES = {
     "on_reboot": lambda chance: chance.choice(["restart", "destroy"]),
     "on_crash": lambda chance: chance.choice(["destroy", "coredump-restart"]),
     "disks": disks,
-    "cdrom": lambda chance: chance.choice(["", "a.iso", "/vm/iso/b.iso"]),
+    "cdrom": lambda chance: chance.choice(["", "guest.iso", "/vm/engine-test/b.iso"]),
     "networks": networks,
     "graphics": lambda chance: [
         {"type": kind, "password": chance.choice(["one", "two"]), "listen": "127.0.0.1"}

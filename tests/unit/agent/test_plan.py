@@ -231,9 +231,52 @@ def test_a_transient_machine_is_gone_with_its_power():
 @pytest.mark.parametrize("wanted", states.DESIRED)
 def test_nothing_to_do_is_reached_from_everywhere(state, wanted):
     """Whatever a plan ends in needs no further plan."""
-    if wanted == "absent":
+    if wanted in ("absent", "restarted"):
+        return
+    if wanted == "saved" and state in (states.SHUTOFF, states.SHUTDOWN, states.CRASHED):
+        with pytest.raises(ArchipelError, match="only a guest that runs can be saved"):
+            plan.change(existing(state), desired(wanted), None, NO_CHANGES)
         return
     made = plan.change(existing(state), desired(wanted), None, NO_CHANGES)
-    ends = {"running": states.RUNNING, "paused": states.PAUSED, "stopped": states.SHUTOFF, "present": state}[wanted]
+    ends = {"running": states.RUNNING, "paused": states.PAUSED, "stopped": states.SHUTOFF, "present": state}
+    ends["saved"] = states.SAVED
+    ends = ends[wanted]
     assert made.changed or states.NAMES[state] in (wanted, states.NAMES[ends], "unknown")
     assert not plan.change(dataclasses.replace(existing(state), state=ends), desired(wanted), None, NO_CHANGES).changed
+
+
+@pytest.mark.parametrize("state", EVERY)
+def test_a_restart_ends_with_a_start_whatever_was_before(state):
+    actions = plan.change(existing(state), desired("restarted"), None, NO_CHANGES).actions
+    assert actions[-1] == "start"
+    off = {"shut down", "power off", "wait for the shutdown"}
+    assert state == states.SHUTOFF or off & set(actions)
+
+
+@pytest.mark.parametrize(
+    "apply, allow_restart, actions, reasons",
+    [
+        ("auto", False, ["define"], ["memory changes from 1MiB to 2MiB at the next start"]),
+        ("auto", True, ["define", "shut down", "start"], []),
+        ("live", True, ["define", "shut down", "start"], []),
+        ("next_boot", False, ["define"], ["memory changes from 1MiB to 2MiB at the next start"]),
+    ],
+)
+def test_what_needs_a_restart(apply, allow_restart, actions, reasons):
+    wanted = desired("running", apply=apply, allow_restart=allow_restart)
+    made = plan.change(existing(states.RUNNING), wanted, prediction(">1024<", ">2048<"), NO_CHANGES)
+    assert (made.actions, made.restart_required) == (actions, reasons)
+
+
+def test_what_must_be_live_and_cannot_is_refused():
+    with pytest.raises(ArchipelError, match="apply is live, .* memory changes from 1MiB to 2MiB"):
+        plan.change(
+            existing(states.RUNNING), desired(apply="live"), prediction(">1024<", ">2048<"), NO_CHANGES
+        )
+
+
+def test_a_pending_change_is_told_again():
+    machine = dataclasses.replace(existing(states.RUNNING), running=parse(WEB.replace(">1024<", ">512<")))
+    made = plan.change(machine, desired(), None, NO_CHANGES)
+    assert not made.changed
+    assert made.restart_required == ["memory changes from 512KiB to 1MiB at the next start"]

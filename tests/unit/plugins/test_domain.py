@@ -214,11 +214,12 @@ def test_what_is_stated(options, xml):
         ({"memory": "1GiB"}, {"domain"}),
         ({"disks": []}, {"domain", "exact"}),
         ({"disks": [{"name": "a", "size": "1GiB"}]}, {"domain", "exact", "volumes"}),
-        ({"state": "absent", "memory": "1GiB", "autostart": True}, set()),
+        ({"protected": False}, {"protected"}),
+        ({"state": "absent", "memory": "1GiB", "autostart": True}, {"remove_disks"}),
     ],
 )
 def test_what_is_not_stated_is_not_sent(options, keys):
-    always = {"uuid", "name", "state", "force", "shutdown_timeout", "wait", "wait_timeout"}
+    always = {"uuid", "name", "state", "apply", "allow_restart", "force", "shutdown_timeout", "wait", "wait_timeout"}
     assert set(wanted(**options)) - always == keys
 
 

@@ -32,6 +32,7 @@ from . import (
 )
 from .config import Config
 from .contacts import Contacts
+from .endings import end
 from .hypervisor import HypervisorEntity
 from .normaliser_client import Normaliser
 from .outbox import Outbox
@@ -181,10 +182,11 @@ class Agent:
 
     async def stop(self) -> None:
         """Ends sessions, tasks and connections."""
-        for task in self._tasks:
-            task.cancel()
+        await end(self._tasks)
         entities = [self.hypervisor, *self.vms.values()]
-        await asyncio.gather(*(entity.stop() for entity in entities), *self._tasks, return_exceptions=True)
+        await asyncio.gather(*(entity.stop() for entity in entities), return_exceptions=True)
+        # What the end of the sessions has brought about.
+        await end(self._tasks)
         await self.normaliser.stop()
         await self.libvirt.stop()
         self.store.close()

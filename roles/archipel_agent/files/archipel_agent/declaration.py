@@ -14,9 +14,22 @@ import typing as t
 
 from archipel_protocol import declaration as wire, jids, namespaces as ns, permissions as names, states
 from archipel_protocol.declaration import Facts, Result
-from archipel_protocol.errors import CODE_DECLARATION, CODE_PERMISSION, ArchipelError
+from archipel_protocol.errors import CODE_DECLARATION, ArchipelError, PermissionDenied
 
-from . import describe, domain_xml, domains, host_access, plan, prediction, storage, volumes, wanted
+from . import (
+    describe,
+    domain_xml,
+    domains,
+    host_access,
+    metadata,
+    plan,
+    prediction,
+    preflight,
+    running,
+    storage,
+    volumes,
+    wanted,
+)
 from .dispatch import Request, handler
 from .domain_xml import Element
 from .domains import Machine
@@ -130,12 +143,14 @@ async def _look_again(agent: t.Any, desired: Desired) -> _Snapshot:
 
 async def _planned(agent: t.Any, request: Request, desired: Desired, snapshot: _Snapshot) -> Result:
     made = await _plan(agent, request, desired, snapshot)
-    return _result(desired, made, made.actions)
+    live = [step.label for step in made.steps if step.do is plan.Do.LIVE]
+    return _result(desired, made, made.actions, live)
 
 
 async def _applied(agent: t.Any, request: Request, desired: Desired, snapshot: _Snapshot) -> Result:
-    if not (await _plan(agent, request, desired, snapshot)).changed:
-        return Result(uuid=desired.uuid)
+    made = await _plan(agent, request, desired, snapshot)
+    if not made.changed:
+        return _result(desired, made, [], [])
     async with agent.lock(desired.uuid):
         # Whoever held the lock before may have changed anything.
         snapshot = await _look_again(agent, desired)
@@ -146,19 +161,22 @@ async def _applied(agent: t.Any, request: Request, desired: Desired, snapshot: _
             await execution.run(made)
         except ArchipelError as exc:
             log.warning("%s (%s): %s", desired.name, desired.uuid, exc.message)
-            failed = _result(desired, made, execution.done)
+            failed = _result(desired, made, execution.done, execution.applied_live)
             failed.update(changed=bool(execution.done), error=exc.message, code=exc.code)
             return failed
     log.info("%s (%s): %s", desired.name, desired.uuid, ", ".join(execution.done) or "unchanged")
-    return _result(desired, made, execution.done)
+    made.restart_required += execution.refused
+    return _result(desired, made, execution.done, execution.applied_live)
 
 
-def _result(desired: Desired, made: plan.Plan, actions: list[str]) -> Result:
-    if not made.changed:
-        return Result(uuid=desired.uuid)
-    found = Result(uuid=desired.uuid, changed=True, actions=actions, before=made.before, after=made.after)
+def _result(desired: Desired, made: plan.Plan, actions: list[str], applied_live: list[str]) -> Result:
+    found = Result(uuid=desired.uuid)
+    if made.changed:
+        found.update(changed=True, actions=actions, before=made.before, after=made.after)
     if made.restart_required:
         found["restart_required"] = made.restart_required
+    if applied_live:
+        found["applied_live"] = applied_live
     return found
 
 
@@ -169,16 +187,57 @@ async def _plan(agent: t.Any, request: Request, desired: Desired, snapshot: _Sna
     existing = None
     if machine is not None:
         definition = domain_xml.parse_domain(machine.xml, "the definition")
-        existing = plan.Existing(machine.name, machine.state, machine.persistent, machine.autostart, definition)
+        existing = plan.Existing(
+            machine.name,
+            machine.state,
+            machine.persistent,
+            machine.autostart,
+            definition,
+            _running(machine, definition),
+        )
     if desired.state == "absent":
-        return plan.removal(existing, desired, agent.is_managed(desired.uuid))
+        own = []
+        if existing is not None and desired.remove_disks == "owned":
+            own = await agent.libvirt.call(volumes.removable, desired.uuid, metadata.owned(existing.definition))
+        return plan.removal(existing, desired, agent.is_managed(desired.uuid), own)
     stated = domain_xml.parse_domain(desired.domain, "domain")
-    changes = await _resolve_volumes(agent, desired, stated, existing)
-    predicted = await _predict(agent, _normalise(agent, request, existing), desired, stated, existing)
+    try:
+        changes = await _resolve_volumes(agent, desired, stated, existing)
+        made = [(volume["pool"], volume["name"]) for volume in changes.make.values()]
+        metadata.record(existing and existing.definition, stated, desired.protected, made)
+        predicted = await _predict(agent, _normalise(agent, request, existing), desired, stated, existing)
+    except PermissionDenied:
+        raise
+    except ArchipelError as exc:
+        # Whoever has to mend it wants to know of everything at once.
+        problems = [exc.message, *await _preflight(agent, request, desired)]
+        raise ArchipelError("; ".join(problems), exc.code) from exc
+    if predicted is not None:
+        problems = await _preflight(agent, request, desired)
+        if problems:
+            raise ArchipelError("; ".join(problems), CODE_DECLARATION)
     if not request.permits(names.HOST_ACCESS):
         definition = None if predicted is None else predicted.definition
         _refuse(request, await _host_access(agent, definition, changes))
     return plan.change(existing, desired, predicted, changes)
+
+
+async def _preflight(agent: t.Any, request: Request, desired: Desired) -> list[str]:
+    """What is stated and not to be had here."""
+    see_all = request.permits(names.HOST_ACCESS)
+
+    def may_see(path: str) -> bool:
+        return see_all or host_access.is_inside(path)
+
+    return await agent.libvirt.call(preflight.problems, desired.domain, may_see)
+
+
+def _running(machine: Machine, definition: Element) -> Element | None:
+    """What an active machine has."""
+    if not machine.live:
+        return None
+    live = domain_xml.parse_domain(machine.live, "the running machine")
+    return running.comparable(live, definition, running.processor_of(machine.migratable))
 
 
 def _check_identity(agent: t.Any, desired: Desired, snapshot: _Snapshot) -> None:
@@ -211,7 +270,7 @@ def _refuse(request: Request, reasons: list[str]) -> None:
     if reasons:
         sender = jids.bare(request.sender)
         message = f"this needs the permission '{names.HOST_ACCESS}', which {sender} lacks: {'; '.join(reasons)}"
-        raise ArchipelError(message, CODE_PERMISSION)
+        raise PermissionDenied(message)
 
 
 def _normalise(agent: t.Any, request: Request, existing: plan.Existing | None) -> prediction.Normalise:

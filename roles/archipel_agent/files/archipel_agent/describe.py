@@ -87,6 +87,7 @@ def _machine(domain: Element) -> Terms:
         "numa": [_cell(cell) for cell in domain.findall("cpu/numa/cell")],
         "clock": _clock(domain),
         "tags": metadata.tags_of(domain),
+        "protected": metadata.is_protected(domain) or None,
     }
     for term, path in _TEXTS:
         terms[term] = text_of(domain, path)
@@ -131,7 +132,8 @@ def difference(before: Element, after: Element) -> tuple[Terms, Terms]:
     differing = {term for term in {**old, **new} if old.get(term) != new.get(term)}
     olds = {term: old[term] for term in sorted(differing) if term in old}
     news = {term: new[term] for term in sorted(differing) if term in new}
-    rest = [change for change in domain_xml.changes(before, after) if not _is_covered(change.path, differing)]
+    changes = domain_xml.changes(metadata.without_machine(before), metadata.without_machine(after))
+    rest = [change for change in changes if not _is_covered(change.path, differing)]
     if rest:
         olds["xml"] = [f"{change.path}: {change.before}" for change in rest if change.before is not None]
         news["xml"] = [f"{change.path}: {change.after}" for change in rest if change.after is not None]

@@ -15,6 +15,7 @@ from . import domain_xml, metadata
 from .libvirt_facade import libvirt
 
 _DUMP = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
+_LIVE_DUMP = libvirt.VIR_DOMAIN_XML_SECURE
 _GONE = (libvirt.VIR_ERR_NO_DOMAIN,)
 # No such element, or a driver that keeps none.
 _NO_METADATA = (libvirt.VIR_ERR_NO_DOMAIN_METADATA, libvirt.VIR_ERR_NO_SUPPORT)
@@ -39,6 +40,8 @@ class Machine:
     vcpus: int
     tags: tuple[str, ...] = ()
     xml: str = ""
+    live: str = ""  # of an active one whose definition was asked for: what runs, SECURE
+    migratable: str = ""  # the same, with the processor as it was stated
 
     @property
     def active(self) -> bool:
@@ -49,9 +52,11 @@ class Machine:
 def survey(connection: libvirt.virConnect, with_xml: t.Callable[[str, str], bool]) -> list[Machine]:
     """All domains; ``with_xml(uuid, name)`` tells whose definition is wanted."""
     found = []
+    saved = {domain.UUIDString() for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE)}
     for domain in connection.listAllDomains():
+        uuid = domain.UUIDString()
         try:
-            found.append(_machine(domain, with_xml(domain.UUIDString(), domain.name())))
+            found.append(_machine(domain, with_xml(uuid, domain.name()), uuid in saved))
         except libvirt.libvirtError as fault:
             # Undefined between the listing and the look at it.
             if fault.get_error_code() not in _GONE:
@@ -62,15 +67,19 @@ def survey(connection: libvirt.virConnect, with_xml: t.Callable[[str, str], bool
 def look(connection: libvirt.virConnect, uuid: str) -> Machine | None:
     """One domain with its definition; None if there is none."""
     try:
-        return _machine(connection.lookupByUUIDString(uuid), True)
+        domain = connection.lookupByUUIDString(uuid)
+        return _machine(domain, True, bool(domain.hasManagedSaveImage()))
     except libvirt.libvirtError as fault:
         if fault.get_error_code() in _GONE:
             return None
         raise
 
 
-def _machine(domain: libvirt.virDomain, with_xml: bool) -> Machine:
+def _machine(domain: libvirt.virDomain, with_xml: bool, saved: bool) -> Machine:
     state, memory, dummy, vcpus, dummy = domain.info()
+    if state == states.SHUTOFF and saved:
+        state = states.SAVED
+    active = with_xml and state in states.ACTIVE
     persistent = bool(domain.isPersistent())
     return Machine(
         uuid=domain.UUIDString(),
@@ -82,6 +91,8 @@ def _machine(domain: libvirt.virDomain, with_xml: bool) -> Machine:
         vcpus=vcpus,
         tags=_tags(domain, persistent),
         xml=domain.XMLDesc(_DUMP) if with_xml else "",
+        live=domain.XMLDesc(_LIVE_DUMP) if active else "",
+        migratable=domain.XMLDesc(_LIVE_DUMP | libvirt.VIR_DOMAIN_XML_MIGRATABLE) if active else "",
     )
 
 
@@ -233,6 +244,11 @@ def resume(connection: libvirt.virConnect, uuid: str) -> None:
 def wake(connection: libvirt.virConnect, uuid: str) -> None:
     """Wake a guest that put itself to sleep."""
     _unless(connection, uuid, lambda domain: domain.pMWakeup(), lambda domain: domain.state()[0] == states.RUNNING)
+
+
+def save(connection: libvirt.virConnect, uuid: str) -> None:
+    """Write the guest's memory into a file that the next start goes on from; nothing happens to an inactive domain."""
+    _unless(connection, uuid, lambda domain: domain.managedSave(), lambda domain: not domain.isActive())
 
 
 def undefine(connection: libvirt.virConnect, uuid: str) -> None:

@@ -15,6 +15,7 @@ from archipel_protocol import errors, jids, namespaces as ns, payloads
 
 from . import adhoc, chat, dispatch, gate, permissions, services, xmpp
 from .backoff import pauses
+from .endings import end
 
 if t.TYPE_CHECKING:
     from .agent import Agent
@@ -54,14 +55,10 @@ class Entity:
     async def stop(self, grace: float = 0.0) -> None:
         """Ends the session, and the requests that are being handled; these have ``grace`` seconds to be answered."""
         if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.wait([self._keeper])
+            await end([self._keeper])
         if grace and self._requests:
             await asyncio.wait(self._requests, timeout=grace)
-        requests = list(self._requests)
-        for task in requests:
-            task.cancel()
-        await asyncio.gather(*requests, return_exceptions=True)
+        await end(self._requests)
         self._drop_session("stopped")
 
     @property

@@ -10,7 +10,7 @@ import typing as t
 from archipel_protocol import states
 from archipel_protocol.errors import CODE_DECLARATION, ArchipelError, LibvirtError
 
-from . import domain_xml, domains, storage, volumes
+from . import domain_xml, domains, live_changes, storage, volumes
 from .plan import Do, Plan, Step
 from .wanted import Desired
 
@@ -23,11 +23,15 @@ _PRESS_AGAIN = 10.0
 class Execution:
     """The steps of one plan on one machine; ``done`` tells people what was done, also where it then failed.
 
+    ``applied_live`` are those of it that the running guest has seen, and ``refused`` what it could not be given.
+
     ``expected`` is the definition that the plan was made for, None if there was none.
     """
 
     def __init__(self, agent: t.Any, desired: Desired, expected: str | None) -> None:
         self.done: list[str] = []
+        self.applied_live: list[str] = []
+        self.refused: list[str] = []
         self._agent = agent
         self._desired = desired
         self._expected = expected
@@ -37,7 +41,8 @@ class Execution:
         """Take the steps; raises ArchipelError at the first that fails."""
         for step in plan.steps:
             also = await _STEPS[step.do](self, step)
-            self.done += [label for label in (step.label, also) if label]
+            own = "" if step.do is Do.LIVE else step.label
+            self.done += [label for label in (own, also) if label]
 
     async def _call(self, function: t.Callable[..., t.Any], *args: t.Any) -> t.Any:
         return await self._agent.libvirt.call(function, *args, timeout=_LONG)
@@ -88,8 +93,21 @@ class Execution:
                 return
         await self._agent.release(self._desired.uuid)
 
-    async def _change_media(self, step: Step) -> None:
-        await self._call(domains.change_media, self._desired.uuid, *step.argument)
+    async def _live(self, step: Step) -> str | None:
+        change = step.argument
+        try:
+            await self._call(live_changes.FUNCTIONS[change.function], self._desired.uuid, *change.arguments)
+        except ArchipelError as exc:
+            if self._desired.apply == "live":
+                raise
+            self.refused.append(f"{change.label} at the next start: {exc.message}")
+            return None
+        self.applied_live.append(change.label)
+        return str(change.label)
+
+    async def _save(self, step: Step) -> None:
+        # Memory is large and storage may be slow.
+        await self._agent.libvirt.call_apart(domains.save, self._desired.uuid)
 
     async def _set_autostart(self, step: Step) -> None:
         await self._call(domains.set_autostart, self._desired.uuid, step.argument)
@@ -114,7 +132,7 @@ class Execution:
         await self._call(domains.power_off, self._desired.uuid)
 
     async def _shut_down(self, step: Step) -> str | None:
-        if not self._desired.wait:
+        if not self._desired.wait and not step.argument:
             await self._call(domains.shut_down, self._desired.uuid)
             return None
         left = self._desired.shutdown_timeout
@@ -154,6 +172,9 @@ class Execution:
     async def _wait(self, reached: t.Callable[[int], bool], seconds: float) -> None:
         await self._agent.libvirt.wait_for_state(self._desired.uuid, reached, seconds)
 
+    async def _delete_volume(self, step: Step) -> None:
+        await self._call(volumes.delete, *step.argument)
+
     async def _undefine(self, step: Step) -> None:
         await self._call(domains.undefine, self._desired.uuid)
 
@@ -169,7 +190,8 @@ _STEPS: dict[Do, t.Callable[[Execution, Step], t.Awaitable[t.Union[str, None]]]]
     Do.CREATE_VOLUME: Execution._create_volume,
     Do.GROW_VOLUME: Execution._grow_volume,
     Do.MANAGE: Execution._manage,
-    Do.CHANGE_MEDIA: Execution._change_media,
+    Do.LIVE: Execution._live,
+    Do.SAVE: Execution._save,
     Do.RENAME: Execution._rename,
     Do.DEFINE: Execution._define,
     Do.SET_AUTOSTART: Execution._set_autostart,
@@ -182,6 +204,7 @@ _STEPS: dict[Do, t.Callable[[Execution, Step], t.Awaitable[t.Union[str, None]]]]
     Do.START_PAUSED: Execution._start,
     Do.SUSPEND: Execution._suspend,
     Do.RESUME: Execution._resume,
+    Do.DELETE_VOLUME: Execution._delete_volume,
     Do.UNDEFINE: Execution._undefine,
     Do.RELEASE: Execution._release,
 }

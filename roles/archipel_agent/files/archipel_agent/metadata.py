@@ -1,11 +1,13 @@
 # SPDX-FileCopyrightText: 2026 Archipel maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What of a virtual machine lives in its domain's <metadata>: its tags, and whose doing it is. Pure; no libvirt.
+"""What of a virtual machine lives in its domain's <metadata>: its tags, whose doing it is, what declarations keep.
 
-https://libvirt.org/formatdomain.html#general-metadata: an application owns one element below <metadata>, by its
-namespace. Ours is ``<archipel:tags xmlns:archipel="archipel:tags"><archipel:tag>web</archipel:tag></archipel:tags>``,
-and it moves with the definition.
+Pure; no libvirt. https://libvirt.org/formatdomain.html#general-metadata: an application owns one element below
+<metadata>, by its namespace. Ours is ``<archipel:tags xmlns:archipel="archipel:tags"><archipel:tag>web</archipel:tag>
+</archipel:tags>``, and it moves with the definition. So does ``<machine xmlns="archipel:declaration" protected="yes">
+<volume pool="default" name="web.qcow2"/></machine>``: the volumes that declarations made for this machine, and whether
+it is protected.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ from .domain_xml import Element
 PREFIX = "archipel"
 ARRIVING = "archipel:arriving"
 _ELEMENT = f"{{{ns.TAGS}}}tags"
+_MACHINE = f"{{{ns.DECLARATION}}}machine"
+_VOLUME = f"{{{ns.DECLARATION}}}volume"
 _ARRIVING = f"{{{ARRIVING}}}arriving"
 
 
@@ -49,9 +53,56 @@ def written(tags: t.Iterable[str]) -> str:
 def keep_tags(existing: Element | None, wanted: Element) -> None:
     """Have a definition that states no tags keep those that there are, in place."""
     kept = None if existing is None else _element(existing)
-    if kept is None or _element(wanted) is not None:
+    if kept is not None and _element(wanted) is None:
+        _place(wanted).append(copy.deepcopy(kept))
+    # What declarations keep is theirs alone.
+    for other in wanted.findall(f"metadata/{_MACHINE}"):
+        other.getparent().remove(other)
+    machine = None if existing is None else existing.find(f"metadata/{_MACHINE}")
+    if machine is not None:
+        _place(wanted).append(copy.deepcopy(machine))
+
+
+def is_protected(domain: Element) -> bool:
+    """Whether a declaration protects the machine from being stopped and removed."""
+    return domain_xml.attribute_of(domain, f"metadata/{_MACHINE}", "protected") == "yes"
+
+
+def owned(domain: Element) -> list[tuple[str, str]]:
+    """(pool, name) of the volumes that declarations made for the machine."""
+    volumes = domain.findall(f"metadata/{_MACHINE}/{_VOLUME}")
+    return [(volume.get("pool", ""), volume.get("name", "")) for volume in volumes]
+
+
+def record(
+    existing: Element | None, stated: Element, protected: bool | None, made: t.Iterable[tuple[str, str]]
+) -> None:
+    """Have ``stated`` say what is to be kept of the machine from now on, in place; nothing where that stays.
+
+    What somebody else wrote there, in a definition of their own, does not count.
+    """
+    for other in stated.findall(f"metadata/{_MACHINE}"):
+        other.getparent().remove(other)
+    before = (False, []) if existing is None else (is_protected(existing), owned(existing))
+    after = (before[0] if protected is None else protected, list(dict.fromkeys([*before[1], *made])))
+    if after == before:
         return
-    _place(wanted).append(copy.deepcopy(kept))
+    machine = etree.SubElement(_place(stated), _MACHINE, nsmap={PREFIX: ns.DECLARATION})
+    if after[0]:
+        machine.set("protected", "yes")
+    for pool, name in after[1]:
+        etree.SubElement(machine, _VOLUME, {"pool": pool, "name": name})
+
+
+def without_machine(domain: Element) -> Element:
+    """A copy of ``domain`` without what declarations keep of it."""
+    clean = copy.deepcopy(domain)
+    for place in clean.findall("metadata"):
+        for machine in place.findall(_MACHINE):
+            place.remove(machine)
+        if not len(place):
+            clean.remove(place)
+    return clean
 
 
 def mark(domain: Element, token: str) -> None:

@@ -14,8 +14,8 @@ from archipel_protocol import states
 from archipel_protocol.declaration import Volume
 from archipel_protocol.errors import CODE_DECLARATION, ArchipelError
 
-from . import describe, domain_xml, metadata
-from .domain_xml import Element, attribute_of
+from . import describe, domain_xml, live, metadata, running
+from .domain_xml import Element
 from .prediction import Prediction
 from .storage import Changes
 from .wanted import Desired
@@ -29,7 +29,7 @@ class Do(enum.Enum):
     CREATE_VOLUME = enum.auto()
     GROW_VOLUME = enum.auto()
     MANAGE = enum.auto()
-    CHANGE_MEDIA = enum.auto()
+    LIVE = enum.auto()
     RENAME = enum.auto()
     DEFINE = enum.auto()
     SET_AUTOSTART = enum.auto()
@@ -42,6 +42,8 @@ class Do(enum.Enum):
     START_PAUSED = enum.auto()
     SUSPEND = enum.auto()
     RESUME = enum.auto()
+    SAVE = enum.auto()
+    DELETE_VOLUME = enum.auto()
     UNDEFINE = enum.auto()
     RELEASE = enum.auto()
 
@@ -63,6 +65,7 @@ class Existing:
     persistent: bool
     autostart: bool
     definition: Element
+    running: Element | None = None  # as running.comparable() makes it
 
     @property
     def active(self) -> bool:
@@ -90,15 +93,24 @@ class Plan:
         return [step.label for step in self.steps if step.label]
 
 
-_STATE_WORDS = {"running": states.RUNNING, "paused": states.PAUSED, "stopped": states.SHUTOFF}
+_STATE_WORDS = {
+    "running": states.RUNNING,
+    "restarted": states.RUNNING,
+    "paused": states.PAUSED,
+    "stopped": states.SHUTOFF,
+    "saved": states.SAVED,
+}
 _START = Step(Do.START, "start")
 _START_PAUSED = Step(Do.START_PAUSED, "start paused")
 _SHUT_DOWN = Step(Do.SHUT_DOWN, "shut down")
+# Whatever follows needs a guest that is off.
+_SHUT_DOWN_FIRST = Step(Do.SHUT_DOWN, "shut down", True)
 _POWER_OFF = Step(Do.POWER_OFF, "power off")
 _AWAIT_STOP = Step(Do.AWAIT_STOP, "wait for the shutdown")
 _WAKE = Step(Do.WAKE, "wake up")
 _SUSPEND = Step(Do.SUSPEND, "pause")
 _RESUME = Step(Do.RESUME, "resume")
+_SAVE = Step(Do.SAVE, "save")
 
 # (wanted, current) → steps; a pair that is not here needs none. A crashed guest is beyond shutting down.
 _POWER: dict[tuple[str, int], tuple[Step, ...]] = {
@@ -121,13 +133,35 @@ _POWER: dict[tuple[str, int], tuple[Step, ...]] = {
     ("stopped", states.SHUTDOWN): (_AWAIT_STOP,),
     ("stopped", states.CRASHED): (_POWER_OFF,),
     ("stopped", states.PMSUSPENDED): (_WAKE, _SHUT_DOWN),
+    # What a guest has in memory is not thrown away for it to be off.
+    ("stopped", states.SAVED): (_START, _SHUT_DOWN),
+    ("running", states.SAVED): (_START,),
+    ("paused", states.SAVED): (_START_PAUSED,),
+    ("saved", states.RUNNING): (_SAVE,),
+    ("saved", states.BLOCKED): (_SAVE,),
+    ("saved", states.NOSTATE): (_SAVE,),
+    ("saved", states.PAUSED): (_SAVE,),
+    ("saved", states.PMSUSPENDED): (_WAKE, _SAVE),
+    ("restarted", states.SHUTOFF): (_START,),
+    ("restarted", states.RUNNING): (_SHUT_DOWN_FIRST, _START),
+    ("restarted", states.BLOCKED): (_SHUT_DOWN_FIRST, _START),
+    ("restarted", states.NOSTATE): (_SHUT_DOWN_FIRST, _START),
+    ("restarted", states.PAUSED): (_RESUME, _SHUT_DOWN_FIRST, _START),
+    ("restarted", states.SHUTDOWN): (_AWAIT_STOP, _START),
+    ("restarted", states.CRASHED): (_POWER_OFF, _START),
+    ("restarted", states.PMSUSPENDED): (_WAKE, _SHUT_DOWN_FIRST, _START),
+    ("restarted", states.SAVED): (_START, _SHUT_DOWN_FIRST, _START),
 }
+_DOWN = frozenset((Do.AWAIT_STOP, Do.SHUT_DOWN, Do.POWER_OFF))
 
 
-def removal(existing: Existing | None, desired: Desired, managed: bool) -> Plan:
-    """The plan for state=absent."""
+def removal(
+    existing: Existing | None, desired: Desired, managed: bool, volumes: t.Iterable[tuple[str, str]] = ()
+) -> Plan:
+    """The plan for state=absent; ``volumes`` go with the machine."""
     plan = Plan()
     if existing is not None:
+        _refuse_protected(existing, desired, "removed")
         plan.before = {**describe.definition(existing.definition), "state": states.NAMES[existing.state]}
         if existing.active:
             if not desired.force:
@@ -137,6 +171,8 @@ def removal(existing: Existing | None, desired: Desired, managed: bool) -> Plan:
                     CODE_DECLARATION,
                 )
             plan.steps.append(_POWER_OFF)
+        # Before the definition, which tells whose they are.
+        plan.steps += [Step(Do.DELETE_VOLUME, f"delete volume {'/'.join(volume)}", volume) for volume in volumes]
         if existing.persistent:
             plan.steps.append(Step(Do.UNDEFINE, "undefine"))
     if managed:
@@ -152,12 +188,19 @@ def change(existing: Existing | None, desired: Desired, prediction: Prediction |
     plan = Plan()
     state = states.SHUTOFF if existing is None else existing.state
     power = list(_POWER.get((desired.state, state), ()))
+    if existing is not None and desired.state == "stopped" and power:
+        _refuse_protected(existing, desired, "stopped")
+    if desired.state == "saved" and not power and state != states.SAVED:
+        raise ArchipelError(
+            f"the virtual machine '{desired.name}' is {states.NAMES[state]}; only a guest that runs can be saved",
+            CODE_DECLARATION,
+        )
     _make_volumes(plan, storage)
     if existing is None:
         plan.steps.append(Step(Do.MANAGE, ""))
     elif existing.name != desired.name:
-        down = [step for step in power if step.do in (Do.AWAIT_STOP, Do.SHUT_DOWN, Do.POWER_OFF, Do.RESUME, Do.WAKE)]
-        if existing.active and not {step.do for step in down} & {Do.AWAIT_STOP, Do.SHUT_DOWN, Do.POWER_OFF}:
+        down = [step for step in power if step.do in (*_DOWN, Do.RESUME, Do.WAKE)]
+        if existing.active and not {step.do for step in down} & _DOWN:
             raise ArchipelError(
                 f"the virtual machine '{existing.name}' is {states.NAMES[state]}; "
                 f"it can be renamed to '{desired.name}' only while it is stopped",
@@ -166,14 +209,33 @@ def change(existing: Existing | None, desired: Desired, prediction: Prediction |
         plan.steps += down
         power = power[len(down) :]
         plan.steps.append(Step(Do.RENAME, f"rename to {desired.name}", desired.name))
+    prediction = None if prediction is None else _named(prediction, desired.name)
+    if existing is not None:
+        _running(plan, existing, desired, prediction)
     if prediction is not None:
-        _define(plan, existing, _named(prediction, desired.name), stays_active=_stays_active(state, desired.state))
+        if existing is None:
+            plan.after = describe.definition(prediction.definition)
+        else:
+            plan.before, plan.after = describe.difference(existing.definition, prediction.definition)
+        plan.steps.append(Step(Do.DEFINE, "define", prediction))
+    if plan.restart_required and desired.allow_restart and existing is not None and existing.active:
+        power = _restart(state, desired.state)
+        plan.restart_required = []
     _show_growth(plan, storage)
     _autostart(plan, existing, desired)
     _tags(plan, existing, desired)
     plan.steps += power
     _states(plan, existing, desired, state)
     return plan
+
+
+def _refuse_protected(existing: Existing, desired: Desired, what: str) -> None:
+    protected = metadata.is_protected(existing.definition) if desired.protected is None else desired.protected
+    if protected:
+        raise ArchipelError(
+            f"the virtual machine '{existing.name}' is protected and not {what}; declare protected as false first",
+            CODE_DECLARATION,
+        )
 
 
 def _make_volumes(plan: Plan, storage: Changes) -> None:
@@ -203,60 +265,60 @@ def _named(prediction: Prediction, name: str) -> Prediction:
     return dataclasses.replace(prediction, definition=definition)
 
 
-def _define(plan: Plan, existing: Existing | None, prediction: Prediction, stays_active: bool) -> None:
-    definition = prediction.definition
-    define = Step(Do.DEFINE, "define", prediction)
-    if existing is None:
-        plan.after = describe.definition(definition)
-        plan.steps.append(define)
+def _running(plan: Plan, existing: Existing, desired: Desired, prediction: Prediction | None) -> None:
+    """What a guest that stays can be given at once, and why it needs a restart for the rest."""
+    target = existing.definition if prediction is None else prediction.definition
+    if existing.state == states.SAVED and prediction is not None:
+        plan.restart_required = _reasons(existing.definition, target)
+    if not _stays_active(existing.state, desired.state):
         return
-    plan.before, plan.after = describe.difference(existing.definition, definition)
-    media = _changed_media(existing.definition, definition) if stays_active else {}
-    for target, disk in media.items():
+    after = existing.definition if existing.running is None else existing.running
+    after = running.with_words_of(after, target)
+    if desired.apply != "next_boot":
+        changed = {change.path for change in domain_xml.changes(existing.definition, target)}
+        stated = live.labels_of(after, desired.exact) | live.labels_of(target, desired.exact)
+
+        def allowed(part: str) -> bool:
+            """Only what this declaration changes, or states to be there, is touched."""
+            return part in stated or any(path == part or path.startswith(part + "/") for path in changed)
+
+        found, after = live.changes(after, target, allowed)
         # Before the definition: whoever is interrupted between the two does both again.
-        plan.steps.append(Step(Do.CHANGE_MEDIA, f"change medium in {target}", (target, domain_xml.serialise(disk))))
-    plan.steps.append(define)
-    if stays_active:
-        plan.restart_required = _reasons(plan, set(media))
+        for one in [*live.texts(existing.definition, target), *found]:
+            plan.steps.append(Step(Do.LIVE, one.label, one))
+    plan.restart_required = _reasons(after, target)
+    if plan.restart_required and desired.apply == "live" and not desired.allow_restart:
+        raise ArchipelError(
+            f"apply is live, and the running guest cannot have this: {'; '.join(plan.restart_required)}",
+            CODE_DECLARATION,
+        )
+
+
+def _restart(state: int, wanted: str) -> list[Step]:
+    down = [_SHUT_DOWN_FIRST if step.do is Do.SHUT_DOWN else step for step in _POWER.get(("stopped", state), ())]
+    paused = wanted == "paused" or (wanted == "present" and state == states.PAUSED)
+    return [*down, _START_PAUSED if paused else _START]
 
 
 def _stays_active(state: int, wanted: str) -> bool:
-    """Whether the guest that runs now still runs after the plan."""
-    if state not in states.ACTIVE or wanted == "stopped":
+    """Whether the guest that runs now still runs after the plan, or its memory is kept."""
+    if state not in states.ACTIVE or wanted in ("stopped", "restarted"):
         return False
     return wanted == "present" or state not in (states.SHUTDOWN, states.CRASHED)
 
 
-def _changed_media(before: Element, after: Element) -> dict[str, Element]:
-    """Drives of removable media, by target, in which nothing but the medium changes."""
-    drives = {attribute_of(disk, "target", "dev"): disk for disk in before.findall("devices/disk")}
-    found = {}
-    for disk in after.findall("devices/disk"):
-        target = attribute_of(disk, "target", "dev")
-        if disk.get("device") not in ("cdrom", "floppy") or target not in drives:
-            continue
-        paths = {change.path for change in domain_xml.changes(drives[target], disk)}
-        if paths and all(path == "@type" or path.split("/")[0] == "source" for path in paths):
-            found[target] = disk
-    return found
-
-
-def _reasons(plan: Plan, done_live: set[str]) -> list[str]:
-    """Why a running guest needs a restart to see its new definition, one for each part."""
+def _reasons(running: Element, target: Element) -> list[str]:
+    """Why a guest needs a restart to have its definition, one for each part."""
+    before, after = describe.difference(running, target)
     reasons = []
-    for term in sorted({*plan.before, *plan.after} - {"xml", "name"}):
-        old, new = plan.before.get(term), plan.after.get(term)
-        if term == "cdrom" and done_live:
-            continue
-        if isinstance(old, list) or isinstance(new, list):
+    for term in sorted({*before, *after} - {"xml", "name"}):
+        old, new = before.get(term), after.get(term)
+        if isinstance(old, (list, dict)) or isinstance(new, (list, dict)):
             reasons.append(f"{term} change at the next start")
         else:
             reasons.append(f"{term} changes from {_shown(old)} to {_shown(new)} at the next start")
-    paths = [entry.partition(": ")[0] for entry in [*plan.before.get("xml", []), *plan.after.get("xml", [])]]
-    for path in dict.fromkeys(paths):
-        if not any(path.startswith(f"devices/disk[{target}]/") for target in done_live):
-            reasons.append(f"{path} changes at the next start")
-    return reasons
+    paths = [entry.partition(": ")[0] for entry in [*before.get("xml", []), *after.get("xml", [])]]
+    return [*reasons, *(f"{path} changes at the next start" for path in dict.fromkeys(paths))]
 
 
 def _shown(value: t.Any) -> str:

@@ -94,5 +94,11 @@ async def _complete_if_possible(candidate: Element, normalise: Normalise) -> Ele
 
 
 async def _complete(candidate: Element, normalise: Normalise) -> Element | None:
-    completed = await normalise(domain_xml.serialise(candidate), candidate.get("type", ""))
+    try:
+        completed = await normalise(domain_xml.serialise(candidate), candidate.get("type", ""))
+    except LibvirtError as fault:
+        # What needs the root's daemon, such as virtiofs, the driver of another user refuses to look at.
+        if "session mode" not in fault.message:
+            raise
+        return None
     return None if completed is None else domain_xml.parse_domain(completed, "the completed definition")

@@ -45,6 +45,8 @@ IN_FLIGHT = 64
 WAITING = 10000
 # Seconds that answers may take before an account moves away; what is not known by then, the target finds out.
 SETTLE = 5.0
+# Nodes that are made at a time; ejabberd's database refuses some of those that are made at once.
+MAKING = 4
 # Seconds that libvirt's event may come after a look that saw the same.
 EVENT_LATE = 1.0
 NODE = "events"
@@ -60,6 +62,7 @@ class Pushes:
         self._kept = outbox.items()
         self.made = outbox.all_made()
         self._outlets: dict[str, Outlet] = {}
+        self.making = asyncio.Semaphore(MAKING)
         self._looked: dict[str, float] = {}  # when a look found a definition to be another, by bare JID
         agent.permissions.on_change(self._on_grants)
 
@@ -377,7 +380,8 @@ class Outlet:
     async def _make_node(self, session: xmpp.Session) -> None:
         digest = self._digest()
         if self._pushes.made.get((self._jid, NODE)) != digest:
-            await events_node.ensure(session, self._node, self._pushes.readers(self._jid))
+            async with self._pushes.making:
+                await events_node.ensure(session, self._node, self._pushes.readers(self._jid))
             self._pushes.mark(self._jid, NODE, digest)
 
     async def _find_sent(self, session: xmpp.Session) -> None:

@@ -56,13 +56,15 @@ def resolve(
     """
     known = _formats(existing)
     made = {(volume["pool"], volume["name"]): volume["format"] for volume in to_make}
+    problems: list[str] = []
     for disk in wanted.findall("devices/disk"):
         form = formats.get(attribute_of(disk, "source", "file"), "")
         if disk.get("type") == "volume":
             reference = (attribute_of(disk, "source", "pool"), attribute_of(disk, "source", "volume"))
             volume = found[reference]
             if not volume.exists and reference not in made:
-                raise ArchipelError(f"the volume {'/'.join(reference)} does not exist", CODE_DECLARATION)
+                problems.append(f"the volume {'/'.join(reference)} does not exist")
+                continue
             form = volume.format if volume.exists else made[reference]
             if volume.path:
                 _point_at(disk, volume.path)
@@ -72,6 +74,8 @@ def resolve(
             driver.set("type", driver.get("type", known[path]))
         elif form:
             _check_format(disk, form)
+    if problems:
+        raise ArchipelError("; ".join(problems), CODE_DECLARATION)
 
 
 class Growth(t.NamedTuple):

@@ -225,9 +225,10 @@ class VirtualMachineEntity(Entity):
             try:
                 # Now and then, because login() may find out that there is no account of ours.
                 await asyncio.wait_for(self.online.wait(), 0.5)
-                if self.session is not None:
-                    await self.agent.pushes.remove_node(self.session, self.bare)
-                    await self.session.remove_account()
+                session = self.session
+                if session is not None:
+                    await self.agent.pushes.remove_node(session, self.bare)
+                    await session.remove_account()
                     break
             except asyncio.TimeoutError:
                 continue

@@ -100,6 +100,7 @@ def _define(connection: libvirt.virConnect, uuid: str, xml: str) -> None:
     except libvirt.libvirtError as fault:
         if fault.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
             raise
+        metadata.keep_tags(None, wanted)
     else:
         flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
         before = domain_xml.parse_domain(existing.XMLDesc(flags))

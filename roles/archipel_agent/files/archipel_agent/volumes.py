@@ -37,14 +37,22 @@ def look_up(
 ) -> tuple[dict[tuple[str, str], Found], dict[str, str]]:
     """(volumes by pool and name, formats by path); a path that no pool holds is left out.
 
-    Raises ArchipelError where there is no such pool, or it is not active.
+    Raises ArchipelError with all pools that are not there, or not active.
     """
     formats = {}
     for path in paths:
         volume = _by_path(connection, path)
         if volume is not None:
             formats[path] = _format(_describe(volume))
-    return {reference: _find(connection, *reference) for reference in references}, formats
+    found, problems = {}, []
+    for reference in references:
+        try:
+            found[reference] = _find(connection, *reference)
+        except ArchipelError as exc:
+            problems.append(exc.message)
+    if problems:
+        raise ArchipelError("; ".join(dict.fromkeys(problems)), CODE_DECLARATION)
+    return found, formats
 
 
 def make(connection: libvirt.virConnect, volume: Volume) -> None:
@@ -110,6 +118,36 @@ def grow(connection: libvirt.virConnect, uuid: str, path: str, volume: Volume) -
     place = connection.storagePoolLookupByName(volume["pool"]).storageVolLookupByName(volume["name"])
     if place.info()[1] < volume["capacity"]:
         place.resize(volume["capacity"])
+
+
+def removable(connection: libvirt.virConnect, uuid: str, owned: t.Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Those of the volumes ``owned`` by the machine ``uuid`` that exist and that nothing else here uses."""
+    if not owned:
+        return []
+    used = set()
+    for domain in connection.listAllDomains():
+        if domain.UUIDString() != uuid:
+            for flags in (0, libvirt.VIR_DOMAIN_XML_INACTIVE):
+                tree = domain_xml.parse_domain(domain.XMLDesc(flags))
+                used |= {source.get("file") or source.get("dev") for source in tree.iterfind("devices/disk//source")}
+    found = []
+    for pool_name, name in owned:
+        try:
+            place = _find(connection, pool_name, name)
+        except ArchipelError:
+            continue  # a pool that is gone has nothing to remove
+        pool = connection.storagePoolLookupByName(pool_name)
+        backing = {text_of(_describe(volume), "backingStore/path") for volume in pool.listAllVolumes()}
+        if place.exists and place.path not in used | backing:
+            found.append((pool_name, name))
+    return found
+
+
+def delete(connection: libvirt.virConnect, pool_name: str, name: str) -> None:
+    """Delete a volume; nothing happens where there is none."""
+    volume = _in_pool(connection.storagePoolLookupByName(pool_name), name)
+    if volume is not None:
+        volume.delete()
 
 
 def outside(connection: libvirt.virConnect, xml: str, allowed_root: str, to_make: t.Container[str] = ()) -> list[str]:

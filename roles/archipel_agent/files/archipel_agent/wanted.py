@@ -37,6 +37,10 @@ class Desired:
     volumes: tuple[Volume, ...] = ()
     autostart: bool | None = None
     tags: tuple[str, ...] | None = None
+    protected: bool | None = None
+    remove_disks: str = "none"
+    apply: str = "auto"
+    allow_restart: bool = False
     force: bool = False
     shutdown_timeout: float = 60.0
     wait: bool = True
@@ -106,11 +110,22 @@ def _desired(one: t.Any, path: str) -> Desired:
         volumes=tuple(_volume(volume, f"{path}.volumes[{index}]") for index, volume in enumerate(volumes)),
         autostart=_of_type(one, "autostart", bool, path, None),
         tags=_tags(one, path),
+        protected=_of_type(one, "protected", bool, path, None),
+        remove_disks=_choice(one, "remove_disks", path, states.REMOVE_DISKS),
+        apply=_choice(one, "apply", path, states.APPLY),
+        allow_restart=_of_type(one, "allow_restart", bool, path, False),
         force=_of_type(one, "force", bool, path, False),
         shutdown_timeout=_seconds(one, "shutdown_timeout", path, Desired.shutdown_timeout),
         wait=_of_type(one, "wait", bool, path, True),
         wait_timeout=_seconds(one, "wait_timeout", path, Desired.wait_timeout),
     )
+
+
+def _choice(one: dict[str, t.Any], name: str, path: str, choices: t.Sequence[str]) -> str:
+    value = _of_type(one, name, str, path, choices[0])
+    if value not in choices:
+        raise MalformedRequest(f"{path}.{name} is '{value}'; one of {', '.join(choices)} is meant")
+    return str(value)
 
 
 def _name(one: dict[str, t.Any], path: str) -> str:

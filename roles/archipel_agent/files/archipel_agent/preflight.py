@@ -1,0 +1,69 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a stated definition needs of this host and does not find, all of it at once, before anything changes.
+
+libvirt itself looks at most of this only when the machine starts.
+"""
+
+from __future__ import annotations
+
+import os.path
+import typing as t
+
+from . import describe, domain_xml
+from .domain_xml import Element, attribute_of, text_of
+from .libvirt_facade import libvirt
+
+_NETWORK_DEVICES = "/sys/class/net"
+_FILES = ("kernel", "initrd", "loader")
+
+
+def problems(connection: libvirt.virConnect, stated: str, may_see: t.Callable[[str], bool]) -> list[str]:
+    """A sentence for each thing that is missing; runs in Libvirt.call().
+
+    ``may_see`` tells whether whoever asks may learn of a path if it exists.
+    """
+    domain = domain_xml.parse_domain(stated)
+    found = [*_memory(connection, domain), *_networks(connection, domain), *_targets(domain)]
+    paths = [text_of(domain, f"os/{tag}") for tag in _FILES]
+    paths += [attribute_of(disk, "source", "file") for disk in domain.findall("devices/disk")]
+    missing = [path for path in dict.fromkeys(paths) if path and _is_missing(path, may_see)]
+    return found + [f"there is no file {path} here" for path in missing]
+
+
+def _memory(connection: libvirt.virConnect, domain: Element) -> t.Iterator[str]:
+    memory = domain.find("memory")
+    if memory is None:
+        return
+    own, whole = domain_xml.kibibytes(memory), connection.getInfo()[1] << 10
+    if own > whole:
+        yield f"the memory, {describe.size(own)}, is more than the {describe.size(whole)} of the hypervisor"
+
+
+def _networks(connection: libvirt.virConnect, domain: Element) -> t.Iterator[str]:
+    interfaces = domain.findall("devices/interface")
+    stated = dict.fromkeys(attribute_of(one, "source", "network") for one in interfaces if one.get("type") == "network")
+    if stated:
+        known = {network.name() for network in connection.listAllNetworks()}
+        for name in stated:
+            if name not in known:
+                yield f"there is no network '{name}' here; there are: {', '.join(sorted(known))}"
+    for kind, name in (("bridge", "bridge"), ("direct", "dev")):
+        for device in dict.fromkeys(attribute_of(one, "source", name) for one in interfaces if one.get("type") == kind):
+            if connection.getType() == "QEMU" and not os.path.isdir(os.path.join(_NETWORK_DEVICES, device)):
+                yield f"there is no network device '{device}' here"
+    for name in dict.fromkeys(attribute_of(one, "filterref", "filter") for one in interfaces):
+        if name and name not in {one.name() for one in connection.listAllNWFilters()}:
+            yield f"there is no network filter '{name}' here"
+
+
+def _targets(domain: Element) -> t.Iterator[str]:
+    targets = [attribute_of(disk, "target", "dev") for disk in domain.findall("devices/disk")]
+    for target in sorted({target for target in targets if target and targets.count(target) > 1}):
+        yield f"more than one disk has the target {target}"
+
+
+def _is_missing(path: str, may_see: t.Callable[[str], bool]) -> bool:
+    """Whether there is no such file, as far as this process can see at all."""
+    return may_see(path) and os.access(os.path.dirname(path), os.X_OK) and not os.path.exists(path)

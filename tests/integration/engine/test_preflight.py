@@ -1,0 +1,52 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a declaration needs and the host does not have is told all at once, before anything changes."""
+
+from __future__ import annotations
+
+DOMAIN = (
+    "<domain type='qemu'><memory unit='TiB'>%s</memory><os><type arch='x86_64' machine='pc'>hvm</type>%s</os>"
+    "<devices>%s</devices></domain>"
+)
+DEVICES = (
+    "<interface type='network'><source network='dmz'/></interface><interface type='bridge'><source bridge='br9'/>"
+    "<filterref filter='none-such'/></interface>"
+    "<disk type='file' device='cdrom'><source file='/vm/iso/none.iso'/><target dev='sda' bus='sata'/></disk>"
+    "<disk type='volume' device='disk'><source pool='%s' volume='none'/><target dev='%s' bus='virtio'/></disk>"
+)
+TOLD = (
+    "the memory, 9TiB, is more than the ",
+    "there is no network 'dmz' here; there are: back, default, front, lan",
+    "there is no network device 'br9' here",
+    "there is no network filter 'none-such' here",
+    "there is no file /vm/none here",
+    "there is no file /vm/iso/none.iso here",
+)
+
+
+def test_everything_is_told_at_once(hypervisor, run, machine):
+    reasons = {"none": "there is no storage pool 'none' here", "engine-test": "engine-test/none does not exist"}
+    for pool, reason in reasons.items():
+        wanted = DOMAIN % (9, "<kernel>/vm/none</kernel>", DEVICES % (pool, "vda"))
+        for action in ("plan", "apply"):
+            error = run(hypervisor.one(action, **machine, domain=wanted, state="running"))["error"]
+            assert [text for text in (*TOLD, reason) if text not in error] == [], error
+    assert not hypervisor.agent.is_managed(machine["uuid"])
+
+
+def test_two_disks_on_one_target(hypervisor, run, machine):
+    disk = "<disk type='file' device='disk'><source file='/vm/iso/guest.iso'/><target dev='vda' bus='virtio'/></disk>"
+    error = run(hypervisor.plan(**machine, domain=DOMAIN % (0, "", disk + disk), state="present"))["error"]
+    assert "more than one disk has the target vda" in error
+
+
+def test_nobody_learns_which_files_the_host_has(hypervisor, run, machine):
+    disk = "<disk type='file' device='cdrom'><source file='%s'/><target dev='sda' bus='sata'/></disk>"
+    answers = {
+        run(hypervisor.plan(**machine, domain=DOMAIN.replace("TiB", "MiB") % (32, "", disk % path), state="present"))[
+            "error"
+        ].replace(path, "")
+        for path in ("/etc/hostname", "/etc/nothing-of-that-name")
+    }
+    assert len(answers) == 1 and "host_access" in answers.pop()
