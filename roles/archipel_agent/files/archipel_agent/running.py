@@ -125,6 +125,10 @@ def _settle(device: Element, stated: Element) -> None:
                 device.set(name, stated.get(name))
     if device.tag == "channel" and stated.find("source") is not None and device.find("source") is None:
         device.insert(0, copy.deepcopy(stated.find("source")))
+    if device.tag == "disk" and stated.find("source") is None and device.find("source") is None:
+        # An empty drive has no format; what is left of one does not survive a migration.
+        drop(device, "driver")
+        device[:0] = [copy.deepcopy(driver) for driver in stated.findall("driver")]
     if device.tag == "disk" and stated.find("source") is not None and device.find("source") is not None:
         policy = stated.find("source").get("startupPolicy")
         if policy is not None:
