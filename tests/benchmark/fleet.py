@@ -147,12 +147,16 @@ class Client:
                 ping = "<ping xmlns='urn:xmpp:ping'/>"
                 self.stream.write(f"<iq type='get' id='p{number}' to='{fleet.machine(number)}'>{ping}</iq>")
             waiting = min(WINDOW, len(left))
-            while waiting:
-                stanza = self._read()
-                if stanza.get("type") in ("result", "error"):
-                    waiting -= 1
-                if stanza.get("type") == "result":
-                    left.discard(int(stanza.get("id", "p-1")[1:]))
+            before_wait = self.stream.timeout(1)
+            with contextlib.suppress(TimeoutError):
+                # An answer may be lost with the session that was to carry it.
+                while waiting:
+                    stanza = self._read()
+                    if stanza.get("type") in ("result", "error"):
+                        waiting -= 1
+                    if stanza.get("type") == "result":
+                        left.discard(int(stanza.get("id", "p-1")[1:]))
+            self.stream.timeout(before_wait)
             if time.monotonic() - begin > 300:
                 sys.exit(f"{len(left)} machines are not online after 300 s")
         return time.monotonic() - begin
