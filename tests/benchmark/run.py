@@ -15,8 +15,6 @@ import sys
 import time
 from pathlib import Path
 
-import fleet
-
 ROOT = Path(__file__).resolve().parents[2]
 LAB = str(ROOT / "tests" / "lab" / "lab")
 INVENTORY = str(ROOT / "inventories" / "lab")
@@ -87,7 +85,6 @@ def main() -> None:
         ("live migration by virsh", f"{raw:.0f} ms", ""),
         ("live migration by archipel_vm, beyond nothing to do", f"{move:.0f} ms", f"x {move / raw:.2f}"),
     ]
-    rows += fleet.rows(INVENTORY + "/hosts")
     for row in rows:
         print(f"{row[0]:<56}{row[1]:>10}{row[2]:>12}")
 
