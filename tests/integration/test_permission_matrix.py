@@ -244,6 +244,7 @@ def test_chat_words(agent, place, account):
         people = [account(f"matrix-{name}") for name in names]
         for kind, namespace, action, words, has_fields in spoken[start : start + CHAT_BURST]:
             permission = agent.permission(kind, namespace, action)
+            # "alloc nowhere" makes a machine, which "free nowhere" removes.
             text = f"{words[0]} nowhere" if has_fields else words[0]
             answers = [
                 place.ask(permission, functools.partial(said, person, place.jid, text), *names) for person in people

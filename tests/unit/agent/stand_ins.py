@@ -19,9 +19,25 @@ DB_UUID = "22222222-2222-4333-8444-555555555555"
 ADMIN, OPS, STRANGER = "admin@example.org/pc", "ops@example.org/phone", "stranger@elsewhere.net/x"
 
 INFO = {"state": "1", "maxMem": "1048576", "memory": "524288", "nrVirtCpu": "2", "cpuPrct": "3.1", "autostart": "1"}
+COUNTERS = {"rx_bytes": "10", "tx_bytes": "20", "rx_errs": "1", "tx_errs": "0"}
+HOST = {"model": "x86_64", "memory": "4096", "nrCPU": "8", "mHzCPU": "2400"}
+NODE = {**HOST, "nrNumaNodes": "1", "nrSockets": "2", "nrCoreperSocket": "4", "nrThreadperCore": "1"}
+
+
+def _text(tag: str, text: str) -> ET.Element:
+    element = ET.Element(tag)
+    element.text = text
+    return element
+
+
 PAYLOADS = {
     "info": [ET.Element("info", {**INFO, "hypervisor": "hv1@example.org/hv1"})],
     "xmldesc": [ET.Element("not-defined")],
+    "networkinfo": [ET.Element("network", {"name": "net0", **COUNTERS})],
+    "nodeinfo": [ET.Element("nodeinfo", NODE)],
+    "migrationinfo": [ET.Element("migration", {"libvirt_uri": "qemu+tls://192.0.2.1/system", "base_folder": "/vm"})],
+    "ip": [_text("ip", "192.0.2.1")],
+    **dict.fromkeys(["alloc", "clone", "free"], [ET.Element("virtualmachine", {"jid": f"{DB_UUID}@example.org"})]),
 }
 
 

@@ -14,6 +14,7 @@ import yaml
 from stand_ins import ADMIN, OPS, STRANGER, World
 
 from archipel_agent import adhoc, commands, dispatch, services
+from archipel_agent.permissions import Permissions
 from archipel_agent.version import VERSION
 
 NODE = "http://jabber.org/protocol/commands"
@@ -85,6 +86,23 @@ def test_a_command_with_a_question_asks_it(world):
     answer = step(world.web, "migrate", content=SUBMIT.format("hv2"), sessionid=asked.get("sessionid"))
     assert (answer.get("status"), answer.get("sessionid")) == ("completed", asked.get("sessionid"))
     assert world.done == [("web", "migrate", {"action": "migrate", "hypervisorjid": "hv2@example.org/hv2"})]
+
+
+def test_what_may_be_left_out_is_not_required_and_machines_are_offered(world):
+    asked = step(world.hypervisor, "clone")
+    fields = asked.findall("{jabber:x:data}x/{jabber:x:data}field")
+    required = [field.find("{jabber:x:data}required") is not None for field in fields]
+    assert [(field.get("var"), one) for field, one in zip(fields, required)] == [("jid", True), ("name", False)]
+    assert [option.get("label") for option in fields[0].iter("{jabber:x:data}option")] == ["db", "web"]
+    form = "<x xmlns='jabber:x:data' type='submit'><field var='jid'><value>web</value></field><field var='name'/></x>"
+    assert step(world.hypervisor, "clone", content=form).get("status") == "completed"
+    assert world.done == [("hv1", "clone", {"action": "clone", "jid": world.web.bare})]
+
+
+def test_machines_that_the_sender_may_not_see_are_not_offered(world):
+    for names, offered in ((["free"], []), (["free", "rostervm"], ["db", "web"]), (["free", "info"], ["db", "web"])):
+        permissions = Permissions(grants={"alice@example.org": frozenset(names)})
+        assert commands._vms(commands.Caller(world.hypervisor, permissions, "alice@example.org/x")) == offered
 
 
 def test_a_wrong_answer_is_asked_for_again(world):

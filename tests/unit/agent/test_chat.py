@@ -10,7 +10,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
-from stand_ins import ADMIN, OPS, STRANGER, WEB_UUID, World
+from stand_ins import ADMIN, DB_UUID, OPS, STRANGER, WEB_UUID, World
 
 from archipel_agent import chat, commands
 from archipel_agent.permissions import Permissions
@@ -103,6 +103,71 @@ def test_parameters(world):
     assert say(world.web, "migrate") == "say: migrate <hypervisor>"
     assert say(world.web, "start now") == "say: start"
     assert say(world.web, "migrate hv9") == "hypervisor: 'hv9' is none of the other hypervisors: hv2, hv3"
+    assert world.done == []
+
+
+@pytest.mark.parametrize(
+    "text, action, attributes, answer",
+    [
+        ("reboot", "reboot", {}, "web is asked to boot again"),
+        ("memory 2 GiB", "memory", {"value": "2097152"}, "the memory of web is set"),
+        ("memory 512m", "memory", {"value": "524288"}, "the memory of web is set"),
+        ("vcpus 4", "setvcpus", {"value": "4"}, "the processors of web are set"),
+        ("autostart On", "autostart", {"value": "1"}, "whether web starts with its host is set"),
+        ("net", "networkinfo", {}, "net0: 10 bytes received, 20 sent; 1 and 0 errors"),
+    ],
+)
+def test_what_else_a_machine_does(world, text, action, attributes, answer):
+    assert say(world.web, text) == answer
+    assert world.done == [("web", action, {"action": action, **attributes})]
+
+
+@pytest.mark.parametrize(
+    "text, action, attributes, answer",
+    [
+        ("ip", "ip", {}, "hv1 has the address 192.0.2.1"),
+        (
+            *("libvirt uri", "migrationinfo", {}),
+            "machines migrate to qemu+tls://192.0.2.1/system; their files are under /vm",
+        ),
+        ("alloc", "alloc", {}, f"db is made; its address is {DB_UUID}@example.org"),
+        ("alloc a b", "alloc", {"name": "a b"}, f"db is made; its address is {DB_UUID}@example.org"),
+        ("clone web", "clone", {"jid": f"{WEB_UUID}@example.org"}, f"db is made; its address is {DB_UUID}@example.org"),
+        (
+            *(f"clone {WEB_UUID} copy of web", "clone"),
+            {"jid": f"{WEB_UUID}@example.org", "name": "copy of web"},
+            f"db is made; its address is {DB_UUID}@example.org",
+        ),
+        ("free db", "free", {"jid": f"{DB_UUID}@example.org"}, f"{DB_UUID}@example.org is removed; its disks stay"),
+    ],
+)
+def test_what_else_a_hypervisor_does(world, text, action, attributes, answer):
+    assert say(world.hypervisor, text) == answer
+    assert world.done == [("hv1", action, {"action": action, **attributes})]
+
+
+def test_a_hypervisor_tells_of_its_host(world):
+    assert say(world.hypervisor, "host").splitlines() == [
+        "hv1: 8 processors (x86_64, 2400 MHz)",
+        "memory: 4 GiB",
+        "NUMA nodes: 1, sockets: 2, cores: 4, threads: 1",
+    ]
+
+
+@pytest.mark.parametrize(
+    "text, answer",
+    [
+        ("memory 512", "size: '512' is no size like 512 MiB or 2 GiB"),
+        ("vcpus four", "number: 'four' is not a whole number"),
+        ("autostart perhaps", "on or off: 'perhaps' is neither on nor off"),
+        ("memory", "say: memory <size>"),
+        ("free x", "machine: 'x' is no virtual machine of hv1; a name, a UUID or an address is meant"),
+        ("clone", "say: clone <machine> [name]"),
+    ],
+)
+def test_a_wrong_value_is_named(world, text, answer):
+    entity = world.hypervisor if text.split()[0] in ("free", "clone") else world.web
+    assert say(entity, text) == answer
     assert world.done == []
 
 

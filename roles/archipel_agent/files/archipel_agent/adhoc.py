@@ -84,7 +84,8 @@ def _ask(caller: Caller, command: Command, stage: ET.Element, complaint: str = "
     for field in command.fields:
         kind = "text-single" if field.choices is None else "list-single"
         element = ET.SubElement(form, _FIELD, {"var": field.name, "type": kind, "label": field.label})
-        ET.SubElement(element, f"{{{ns.DATA_FORMS}}}required")
+        if not field.optional:
+            ET.SubElement(element, f"{{{ns.DATA_FORMS}}}required")
         for choice in () if field.choices is None else field.choices(caller):
             option = ET.SubElement(element, f"{{{ns.DATA_FORMS}}}option", {"label": choice})
             ET.SubElement(option, _VALUE).text = choice

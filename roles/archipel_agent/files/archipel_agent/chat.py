@@ -193,7 +193,7 @@ def _on_machines(caller: Caller) -> list[Command]:
 def _values(command: Command, rest: str) -> dict[str, str]:
     """The fields of a command from what followed its words, the last one takes all that is left."""
     parts = rest.split(" ", max(len(command.fields) - 1, 0)) if rest else []
-    if len(parts) != len(command.fields):
+    if not sum(not field.optional for field in command.fields) <= len(parts) <= len(command.fields):
         raise errors.MalformedRequest(f"say: {command.usage}")
     return {field.name: part for field, part in zip(command.fields, parts)}
 

@@ -1,0 +1,82 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Commands and actions belong together. The sources are read, not imported: libvirt is not here."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+from archipel_agent import commands
+from archipel_protocol import declaration, namespaces as ns
+
+SOURCES = Path(commands.__file__).parent
+KINDS = ("vm", "hypervisor")
+
+# What a machine can do and nobody says in words.
+WITHOUT_WORDS = {
+    (ns.VM_CONTROL, "free"): "said to its hypervisor, which stays and answers",
+    (ns.VM_DEFINITION, "define"): "takes a whole definition",
+    (ns.VM_DEFINITION, "undefine"): "free, said to the hypervisor, leaves no empty entity",
+    (ns.VM_DEFINITION, "capabilities"): "XML of several screens, for programs",
+    (ns.TAGS, "settags"): "archipel_tag declares tags",
+    (ns.AVATAR, "getavatars"): "pictures",
+    (ns.AVATAR, "setavatar"): "chosen from pictures",
+    **{
+        (ns.PERMISSIONS, action): "clients and archipel_permission have forms of their own"
+        for action in ("list", "get", "getown", "set", "setown")
+    },
+    **{(ns.SUBSCRIPTION, action): "a client's own work" for action in ("add", "remove")},
+}
+
+
+def capabilities() -> list[str]:
+    """agent.CAPABILITIES"""
+    for node in ast.walk(ast.parse((SOURCES / "agent.py").read_text())):
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if any(isinstance(one, ast.Name) and one.id == "CAPABILITIES" for one in targets):
+            return list(ast.literal_eval(node.value))
+    raise AssertionError("agent.py names no CAPABILITIES")
+
+
+def declared() -> set[tuple[str, str, str]]:
+    """(kind, namespace, action) of each handler(...) in the capabilities' sources."""
+    found = set()
+    for name in capabilities():
+        tree = ast.parse((SOURCES / f"{name}.py").read_text())
+        constants = {
+            node.targets[0].id: node.value.value
+            for node in tree.body
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        }
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call) or getattr(node.func, "id", "") not in ("handler", "_everywhere"):
+                continue
+            namespace, action = node.args[:2]
+            on = next((keyword.value for keyword in node.keywords if keyword.arg == "on"), None)
+            if isinstance(namespace, ast.Attribute):  # else it is _everywhere's own
+                for kind in [on.value] if isinstance(on, ast.Constant) else KINDS:
+                    found.add((kind, getattr(ns, namespace.attr), value(action, constants)))
+    return found
+
+
+def value(node: ast.expr, constants: dict[str, str]) -> str:
+    if isinstance(node, ast.Constant):
+        return node.value
+    return constants[node.id] if isinstance(node, ast.Name) else getattr(declaration, node.attr)
+
+
+def test_every_command_is_an_action():
+    assert {(one.on, one.namespace, one.action) for one in commands.COMMANDS} <= declared()
+
+
+def test_every_action_of_a_machine_has_words_or_a_reason_for_none():
+    spoken = {(one.namespace, one.action) for one in commands.known("vm")}
+    actions = {(namespace, action) for kind, namespace, action in declared() if kind == "vm"}
+    assert actions - spoken == set(WITHOUT_WORDS)
+
+
+def test_nothing_that_has_to_be_said_follows_what_may_be_left_out():
+    for command in commands.COMMANDS:
+        assert list(command.fields) == sorted(command.fields, key=lambda field: field.optional)
