@@ -1,132 +1,214 @@
 # SPDX-FileCopyrightText: 2026 Archipel maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A machine moves to and fro while agents, libvirt daemons and the XMPP server are killed at random moments.
+"""A fault campaign: random operations on machines of two hypervisors, while agents, libvirt daemons and the XMPP server
+are killed and hosts lose their link at random moments.
 
-After each move the machine must exist once, be managed and logged in where libvirt has it, and run on. The seed makes a
-campaign repeatable as far as the moments are concerned: ARCHIPEL_FAULT_SEED, ARCHIPEL_FAULT_ROUNDS (`make test-all`
-sets many).
+In the end each machine must exist once, as the last operation that was acknowledged left it; accounts, sessions and
+rows must be libvirt's truth; at no time may a machine run twice. ARCHIPEL_FAULT_SEED repeats a campaign's operations,
+faults and pauses; ARCHIPEL_FAULT_OPERATIONS sets its length (`make faults`: 300).
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import random
+import subprocess
+import threading
 import time
+import uuid as uuidlib
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from people import CONTROL, HYPERVISOR, Failed, Machine, Person
-from xmpp_stream import Refused
+from fault_world import INTERRUPTED, PAUSED, RUNNING, SHUTOFF, Truth, World
 
 SEED = int(os.environ.get("ARCHIPEL_FAULT_SEED", "1"))
-ROUNDS = int(os.environ.get("ARCHIPEL_FAULT_ROUNDS", "4"))
-# Longer than any pause between two attempts to log in or to hand over, all of them together.
-PATIENCE = 90
-# A live migration in the lab takes three seconds, the hand-over a tenth of one.
-MOMENTS = 4.0
+OPERATIONS = int(os.environ.get("ARCHIPEL_FAULT_OPERATIONS", "12"))
+MACHINES = 6
+# Operations under way at the same time, each on another machine.
+WORKERS = 3
+PAUSES = (1.0, 6.0)  # seconds between two faults
 
+LINK = "systemd-run --quiet --collect sh -c 'ip link set host0 down; sleep {}; ip link set host0 up'"
 FAULTS = {
-    "agent of the source": ("source", "systemctl kill --signal=KILL archipel-agent"),
-    "agent of the target": ("target", "systemctl kill --signal=KILL archipel-agent"),
-    "libvirtd of the source": ("source", "systemctl restart libvirtd"),
-    "libvirtd of the target": ("target", "systemctl restart libvirtd"),
-    "XMPP server": ("xmpp", "systemctl restart ejabberd"),
+    "agent": "systemctl kill --signal=KILL archipel-agent",
+    "libvirtd": "systemctl kill --signal=KILL libvirtd",
+    "link": LINK.format(3),
+    "link for long": LINK.format(20),
 }
-ROWS = (
-    "import sqlite3; [print(*row) for row in sqlite3.connect('/var/lib/archipel/hypervisor.sqlite3').execute("
-    "'SELECT jid, handover_to IS NULL, next_password IS NULL, releasing FROM virtualmachines')]"
-)
+KILL_SERVER = "systemctl kill --signal=KILL ejabberd; sleep 1; systemctl restart ejabberd"
+# How often each is chosen.
+WEIGHTS = {"agent": 6, "libvirtd": 3, "link": 2, "link for long": 1}
+KINDS = {
+    "run": 6,
+    "stop": 3,
+    "pause": 2,
+    "migrate": 6,
+    "remove": 2,
+    "virsh start": 1,
+    "virsh destroy": 1,
+    "virsh suspend": 1,
+    "virsh resume": 1,
+}
+STATES = {"run": ("running", RUNNING), "stop": ("stopped", SHUTOFF), "pause": ("paused", PAUSED)}
+# virsh's commands: the state that it must be in, and the one that follows.
+VIRSH = {
+    "virsh start": (SHUTOFF, RUNNING),
+    "virsh destroy": (RUNNING, SHUTOFF),
+    "virsh suspend": (RUNNING, PAUSED),
+    "virsh resume": (PAUSED, RUNNING),
+}
 
 
-class Traveller(Machine):
-    """A machine that runs, wherever it is."""
+@dataclasses.dataclass
+class Machine:
+    """What the campaign may rely on: None is "not known", after an operation that was interrupted."""
 
-    def places(self) -> tuple[list[str], list[str]]:
-        """(hosts whose libvirt has it, hosts whose agent has it and nothing left to do)."""
-        hosts = self.platform.hypervisors[:2]
-        domains = [host for host in hosts if self.uuid in self.platform.run(host, "virsh list --uuid --all")]
-        rows = [host for host in hosts if self.bare in self.platform.run(host, f'python3 -c "{ROWS}"')]
-        settled = f"{self.bare} 1 1 0"
-        done = [host for host in rows if settled in self.platform.run(host, f'python3 -c "{ROWS}"')]
-        return domains, rows if rows == done else [*rows, "unsettled"]
+    uuid: str
+    name: str
+    exists: bool | None = False
+    state: int | None = None
+    mutex: threading.Lock = dataclasses.field(default_factory=threading.Lock)
 
 
-@contextlib.contextmanager
-def automation(platform):
-    with platform.stream() as stream:
-        stream.login("automation", platform.password("automation"), f"faults{time.monotonic_ns()}")
-        stream.write("<presence/>")
-        yield Person(stream, platform.domain)
+class Campaign:
+    """Operations and faults, all drawn from the seed before the first one begins."""
 
+    def __init__(self, world: World) -> None:
+        self.world = world
+        dice = random.Random(SEED)
+        uuids = [str(uuidlib.UUID(int=dice.getrandbits(128), version=4)) for dummy in range(MACHINES)]
+        self.machines = [Machine(uuid, f"fault-{number}") for number, uuid in enumerate(uuids)]
+        self.operations = [
+            (dice.choice(self.machines), dice.choices(list(KINDS), KINDS.values())[0], dice.choice(world.hosts))
+            for dummy in range(OPERATIONS)
+        ]
+        self.faults = [self._fault(dice) for dummy in range(100 * OPERATIONS)]
+        self.done = threading.Event()
+        self.doubled: list[str] = []
 
-def await_agents(platform):
-    """Until the agents are back from what was done to them."""
-    deadline = time.monotonic() + PATIENCE
-    waiting = list(platform.hypervisors)
-    while waiting:
-        with contextlib.suppress(Failed, Refused, OSError), automation(platform) as person:
-            person.act(f"{waiting[0]}@{platform.domain}/{waiting[0]}", HYPERVISOR, "rostervm")
-            del waiting[0]
-            continue
-        assert time.monotonic() < deadline, f"the agent of {waiting[0]} has not come back"
-        time.sleep(0.5)
+    def _fault(self, dice: random.Random) -> tuple[float, str, str, str]:
+        """(pause, name, host, command)"""
+        pause = dice.uniform(*PAUSES)
+        if dice.random() < 0.1:
+            return pause, "XMPP server", self.world.platform.xmpp, KILL_SERVER
+        name = dice.choices(list(WEIGHTS), WEIGHTS.values())[0]
+        return pause, name, dice.choice(self.world.hosts), FAULTS[name]
+
+    def run(self) -> None:
+        """All operations, with faults until the last one is over."""
+        with ThreadPoolExecutor() as beside:
+            helpers = [beside.submit(self._break), beside.submit(self._watch)]
+            with ThreadPoolExecutor(WORKERS) as workers:
+                asked = [workers.submit(self._operate, *operation) for operation in self.operations]
+            self.done.set()
+            for future in [*asked, *helpers]:
+                future.result()
+
+    def _break(self) -> None:
+        for pause, name, host, command in self.faults:
+            if self.done.wait(pause):
+                return
+            print(f"{time.monotonic():.1f} fault: {name} of {host}", flush=True)
+            self.world.platform.run(host, command, check=False)
+
+    def _watch(self) -> None:
+        """Looks for a machine that runs twice: on one host before and after it is seen to run on the other."""
+        first, second = self.world.hosts
+        while not self.done.wait(2):
+            with contextlib.suppress(subprocess.CalledProcessError, ValueError):
+                before, there, after = (self.world.running(host) for host in (first, second, first))
+                self.doubled += sorted(before & there & after)
+
+    def _operate(self, machine: Machine, kind: str, host: str) -> None:
+        with machine.mutex:
+            begun = time.monotonic()
+            try:
+                outcome = self._ask(machine, kind, host)
+            except INTERRUPTED as fault:
+                outcome = f"interrupted: {fault}"
+            print(f"{begun:.1f} {machine.name} {kind}: {outcome} after {time.monotonic() - begun:.1f} s", flush=True)
+
+    def _ask(self, machine: Machine, kind: str, host: str) -> str:
+        """Asks for one operation; what it ended with, as far as the machine's fields tell."""
+        place = self._place(machine, host)
+        if place is None:
+            return "left out: nobody knows where it is"
+        if kind in STATES:
+            state, machine.state = machine.state, None
+            if machine.exists is False:
+                machine.exists = None
+            self.world.apply(place, machine.uuid, machine.name, STATES[kind][0])
+            machine.exists, machine.state = True, STATES[kind][1]
+            return f"{STATES[kind][0]} on {place}, was {state}"
+        if machine.exists is not True:
+            return "left out: it need not exist"
+        if kind == "migrate":
+            self.world.migrate(place, machine.uuid, self.world.other(place))
+            return f"from {place}"
+        if kind == "remove":
+            machine.exists = machine.state = None
+            self.world.apply(place, machine.uuid, machine.name, "absent")
+            machine.exists = False
+            return f"from {place}"
+        before, after = VIRSH[kind]
+        if machine.state != before:
+            return "left out: not in that state"
+        machine.state = None
+        try:
+            self.world.platform.run(place, f"{kind} {machine.uuid}".replace("virsh", "virsh -q", 1))
+        except subprocess.CalledProcessError:
+            return f"refused on {place}"
+        machine.state = after
+        return f"on {place}"
+
+    def _place(self, machine: Machine, host: str) -> str | None:
+        """The host that has it, or the one for a new machine; None where that cannot be told."""
+        if machine.exists is False:
+            return host
+        try:
+            places = [one for one in self.world.hosts if machine.uuid in self.world.look(one)["domains"]]
+        except (subprocess.CalledProcessError, ValueError):
+            return None
+        return places[0] if len(places) == 1 else None
+
+    def complaints(self, truth: Truth) -> list[str]:
+        """Where the truth is not what was acknowledged."""
+        found = []
+        for machine in self.machines:
+            exists, state = bool(truth.places(machine.uuid)), truth.state(machine.uuid)
+            if machine.exists is not None and exists != machine.exists:
+                found.append(f"{machine.name} must {'' if machine.exists else 'not '}exist")
+            elif machine.state is not None and state != machine.state:
+                found.append(f"{machine.name} is in state {state}, not {machine.state}")
+        return found
 
 
 @pytest.fixture
-def traveller(platform):
-    machine = Traveller(platform)
-    machine.define("<disk type='file' device='cdrom'><source file='/vm/iso/guest.iso'/><target dev='sda'/></disk>")
-    machine.virsh("start")
-    hypervisor = f"{machine.host}@{platform.domain}/{machine.host}"
-    with automation(platform) as person:
-        person.act(hypervisor, HYPERVISOR, "manage", f"<item jid='{machine.bare}'/>")
-    yield machine
-    await_agents(platform)
-    for host in platform.hypervisors[:2]:
-        machine.host = host
-        with automation(platform) as person, contextlib.suppress(Failed):
-            jid = f"{host}@{platform.domain}/{host}"
-            person.act(jid, HYPERVISOR, "unmanage", f"<item jid='{machine.bare}'/>")
-        machine.remove()
+def campaign(platform):
+    world = World(platform)
+    campaign = Campaign(world)
+    world.settled()
+    yield campaign
+    for machine in campaign.machines:
+        world.remove(machine.uuid, machine.name)
+    truth = world.settled()
+    assert not truth.accounts
 
 
-def move(platform, machine, source, target):
-    """Asks for the move; what comes of it is not this function's business."""
-    with contextlib.suppress(Failed, Refused, OSError), automation(platform) as person:
-        destination = f"{target}@{platform.domain}/{target}"
-        person.act(f"{machine.bare}/{source}", CONTROL, "migrate", hypervisorjid=destination)
-
-
-def settled(platform, machine):
-    """Where the machine is, when all agree."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        domains, rows = machine.places()
-        if len(domains) == 1 and domains == rows:
-            with contextlib.suppress(Failed, Refused, OSError), automation(platform) as person:
-                info = person.act(f"{machine.bare}/{domains[0]}", CONTROL, "info")[0]
-                assert info.get("state") == "1"
-                return domains[0]
-        assert time.monotonic() < deadline, f"libvirt has it on {domains}, agents on {rows}"
-        time.sleep(0.5)
-
-
-def test_a_machine_is_neither_lost_nor_doubled(platform, traveller):
-    dice = random.Random(SEED)
-    where = settled(platform, traveller)
-    with ThreadPoolExecutor() as beside:
-        for number in range(ROUNDS):
-            source, target = where, next(host for host in platform.hypervisors[:2] if host != where)
-            fault = dice.choice(sorted(FAULTS))
-            moment = dice.uniform(0, MOMENTS)
-            asked = beside.submit(move, platform, traveller, source, target)
-            time.sleep(moment)
-            side, command = FAULTS[fault]
-            platform.run({"source": source, "target": target, "xmpp": platform.xmpp}[side], command)
-            begin = time.monotonic()
-            where = settled(platform, traveller)
-            seconds = time.monotonic() - begin
-            print(f"{number}: {source} to {target}, {fault} at {moment:.1f} s: on {where} after {seconds:.1f} s")
-            asked.result()
+def test_no_machine_is_lost_or_doubled(campaign):
+    world = campaign.world
+    print(f"seed {SEED}, {OPERATIONS} operations")
+    campaign.run()
+    assert campaign.doubled == []
+    truth = world.settled()
+    assert campaign.complaints(truth) == []
+    for machine in campaign.machines:
+        place = truth.places(machine.uuid)
+        world.apply(place[0] if place else world.hosts[0], machine.uuid, machine.name, "running")
+    truth = world.settled()
+    assert {machine.uuid: truth.state(machine.uuid) for machine in campaign.machines} == {
+        machine.uuid: RUNNING for machine in campaign.machines
+    }
