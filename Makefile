@@ -30,8 +30,9 @@ test: setup ## what CI runs: lint, docs, sanity, units, platform and roles on re
 	@tests/tools/sections lint docs sanity unit molecule roles
 
 .PHONY: test-all
-test-all: export ARCHIPEL_FAULT_ROUNDS ?= 60
 test-all: export ARCHIPEL_RANDOM_ROUNDS ?= 60
+test-all faults: export ARCHIPEL_FAULT_OPERATIONS ?= 300
+test-all faults: export ARCHIPEL_FAULT_STEPS ?= 1000
 test-all: setup ## everything on Debian 12 and 13, with the long forms and benchmarks
 	@tests/tools/sections lint docs sanity unit molecule molecule-trixie roles-bookworm roles-trixie bench
 
@@ -73,6 +74,10 @@ roles-trixie: setup ## each role by itself on Debian 13
 .PHONY: bench
 bench: setup ## benchmarks on the lab
 	python tests/benchmark/run.py
+
+.PHONY: faults
+faults: lab-up ## 300 random operations under faults; each operation killed between every two durable steps
+	pytest -s tests/integration/test_archipel_agent_faults.py tests/integration/test_archipel_agent_killed.py
 
 .PHONY: lab-up
 lab-up: setup ## three hosts with the platform on them

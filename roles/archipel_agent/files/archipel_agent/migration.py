@@ -39,8 +39,10 @@ _FLAGS = (
 )
 _UNDEFINE = libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
 
-# Seconds: for the hand-over within the request that asked for the move, between two looks at the progress.
+# Seconds: for the hand-over within the request that asked for the move, for the target's answers (a target that dies
+# answers nothing, and is asked again), between two looks at the progress.
 _HANDOVER = 60.0
+_ANSWERS = {QUERY: 10.0, OFFER: LOGIN + 5.0}
 _PROGRESS = 3.0
 
 
@@ -242,7 +244,7 @@ async def ask(agent: Agent, peer: Peer, action: str, content: dict[str, t.Any]) 
         raise xmpp.Unreachable(f"{agent.node} is not connected to the XMPP server")
     query = payloads.request(ns.HANDOVER, action, text=wire.encode(content))
     try:
-        answer = await session.request(jids.hypervisor_jid(peer.node, agent.domain), query, timeout=_HANDOVER)
+        answer = await session.request(jids.hypervisor_jid(peer.node, agent.domain), query, timeout=_ANSWERS[action])
     except xmpp.Unreachable as fault:
         raise xmpp.Unreachable(f"hypervisor {peer.node}'s agent is offline ({fault.message})") from None
     except errors.PermissionDenied:
