@@ -80,10 +80,13 @@ class Truth:
 class Watching(Stream):
     """A stream on which a request to an agent that dies ends at once, instead of after its time limit."""
 
+    asked = ""
+
     def read(self):
         stanza = super().read()
         if stanza.tag == CLIENT + "presence" and stanza.get("type") == "unavailable":
-            raise ConnectionError(f"{stanza.get('from')} went offline")
+            if stanza.get("from") == self.asked:
+                raise ConnectionError(f"{self.asked} went offline")
         return stanza
 
 
@@ -137,10 +140,12 @@ class World:
             time.sleep(0.5)
 
     @contextlib.contextmanager
-    def person(self, timeout: float = 60):
+    def person(self, asked: str, timeout: float = 60):
+        """Somebody who is about to ask the hypervisor of that full JID."""
         address = (self.platform.address(self.platform.xmpp), 5222)
         with Watching(address, self.platform.domain, self.platform.ca_file, timeout) as stream:
             stream.login("automation", self.platform.password("automation"), f"faults{next(_number)}")
+            stream.asked = asked
             # Hypervisors then show their presence to it: they are in its roster.
             stream.write("<presence/>")
             yield Person(stream, self.platform.domain)
@@ -148,7 +153,7 @@ class World:
     # What may be asked. Each raises one of INTERRUPTED.
 
     def declare(self, host: str, action: str, content: dict) -> dict:
-        with self.person() as person:
+        with self.person(self.jid(host)) as person:
             answer = person.act(self.jid(host), DECLARATION, action, escape(json.dumps(content)))
         return json.loads(answer.text)
 
@@ -167,7 +172,7 @@ class World:
 
     def act(self, host: str, action: str, uuid: str) -> None:
         """`manage` and `unmanage`."""
-        with self.person() as person:
+        with self.person(self.jid(host)) as person:
             person.act(self.jid(host), HYPERVISOR, action, f"<item jid='{uuid}@{self.platform.domain}'/>")
 
     def virsh(self, host: str, command: str) -> None:

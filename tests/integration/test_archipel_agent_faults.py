@@ -132,37 +132,35 @@ class Campaign:
             print(f"{begun:.1f} {machine.name} {kind}: {outcome} after {time.monotonic() - begun:.1f} s", flush=True)
 
     def _ask(self, machine: Machine, kind: str, host: str) -> str:
-        """Asks for one operation; what it ended with, as far as the machine's fields tell."""
+        """Asks for one operation, or for `run` where the machine is not there for it; what came of it."""
         place = self._place(machine, host)
         if place is None:
             return "left out: nobody knows where it is"
-        if kind in STATES:
-            state, machine.state = machine.state, None
-            if machine.exists is False:
-                machine.exists = None
-            self.world.apply(place, machine.uuid, machine.name, STATES[kind][0])
-            machine.exists, machine.state = True, STATES[kind][1]
-            return f"{STATES[kind][0]} on {place}, was {state}"
-        if machine.exists is not True:
-            return "left out: it need not exist"
+        if kind not in STATES and (machine.exists is not True or machine.state != VIRSH.get(kind, (machine.state,))[0]):
+            kind = "run"
+        if kind in VIRSH:
+            return self._ask_virsh(machine, kind, place)
         if kind == "migrate":
             self.world.migrate(place, machine.uuid, self.world.other(place))
-            return f"from {place}"
+            return f"migrated from {place}"
         if kind == "remove":
             machine.exists = machine.state = None
             self.world.apply(place, machine.uuid, machine.name, "absent")
             machine.exists = False
-            return f"from {place}"
-        before, after = VIRSH[kind]
-        if machine.state != before:
-            return "left out: not in that state"
+            return f"removed from {place}"
+        machine.exists, machine.state = machine.exists or None, None
+        self.world.apply(place, machine.uuid, machine.name, STATES[kind][0])
+        machine.exists, machine.state = True, STATES[kind][1]
+        return f"{STATES[kind][0]} on {place}"
+
+    def _ask_virsh(self, machine: Machine, kind: str, place: str) -> str:
         machine.state = None
         try:
             self.world.platform.run(place, f"{kind} {machine.uuid}".replace("virsh", "virsh -q", 1))
         except subprocess.CalledProcessError:
-            return f"refused on {place}"
-        machine.state = after
-        return f"on {place}"
+            return f"{kind} refused on {place}"
+        machine.state = VIRSH[kind][1]
+        return f"{kind} on {place}"
 
     def _place(self, machine: Machine, host: str) -> str | None:
         """The host that has it, or the one for a new machine; None where that cannot be told."""
@@ -196,6 +194,41 @@ def campaign(platform):
         world.remove(machine.uuid, machine.name)
     truth = world.settled()
     assert not truth.accounts
+
+
+@pytest.fixture
+def machine(platform):
+    world = World(platform)
+    machine = Machine(str(uuidlib.uuid4()), "fault-" + uuidlib.uuid4().hex[:8])
+    world.apply(world.hosts[0], machine.uuid, machine.name, "stopped")
+    world.settled()
+    yield world, machine
+    world.remove(machine.uuid, machine.name)
+    world.settled()
+
+
+# ejabberd's database acknowledges what it writes down up to two seconds later.
+
+
+def test_server_that_forgets_a_new_password(machine):
+    world, machine = machine
+    source, target = world.hosts
+    world.migrate(source, machine.uuid, target)
+    world.platform.run(world.platform.xmpp, KILL_SERVER)
+    truth = world.settled()
+    assert truth.accounts == {machine.uuid}
+    assert f"{machine.uuid}@{world.platform.domain}/{target}" in truth.sessions
+
+
+def test_server_that_forgets_a_removal(machine):
+    world, machine = machine
+    world.apply(world.hosts[0], machine.uuid, machine.name, "absent")
+    world.platform.run(world.platform.xmpp, KILL_SERVER)
+    assert not world.settled().accounts
+    # Its account is made again, also where the server has it still.
+    world.apply(world.hosts[0], machine.uuid, machine.name, "stopped")
+    world.platform.run(world.platform.xmpp, KILL_SERVER)
+    assert world.settled().accounts == {machine.uuid}
 
 
 def test_no_machine_is_lost_or_doubled(campaign):

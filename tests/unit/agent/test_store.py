@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+import time
 
 import pytest
 
@@ -74,3 +75,25 @@ def test_passwords_are_not_shown(store):
 def test_archipels_own_columns_are_there(store, path):
     columns = [row[1] for row in sqlite3.connect(path).execute("PRAGMA table_info(virtualmachines)")]
     assert columns[:5] == ["jid", "password", "creation_date", "comment", "name"]
+
+
+def test_passwords_that_a_killed_server_may_come_back_with(store):
+    store.add(JID, "web", "third")
+    store.retire(JID, "first")
+    store.retire(JID, "second")
+    assert store.former(JID) == ["second", "first"]
+    assert store.removed() == []
+    store.retire(JID, "third", removed=True)
+    assert store.removed() == [], "it is managed"
+    store.remove(JID)
+    assert store.removed() == [(JID, "third")]
+    store.settle(JID)
+    assert (store.former(JID), store.removed()) == ([], [])
+
+
+def test_former_passwords_are_forgotten_after_a_while(store, monkeypatch):
+    store.retire(JID, "old", removed=True)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 61)
+    store.retire(JID, "new")
+    assert store.former(JID) == ["new"]

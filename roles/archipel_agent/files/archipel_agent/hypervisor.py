@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import typing as t
 
 from archipel_protocol import errors, jids, states
@@ -15,6 +16,8 @@ from .entity import Entity
 
 if t.TYPE_CHECKING:
     from .agent import Agent
+
+log = logging.getLogger(__name__)
 
 
 class HypervisorEntity(Entity):
@@ -39,8 +42,27 @@ class HypervisorEntity(Entity):
         return session
 
     async def on_login(self, session: xmpp.Session) -> None:
-        """Brings the copy of the tags up to date, once it is online."""
+        """Brings the copy of the tags up to date; has the server remove again what it may have forgotten to."""
         self.agent.tags.on_login()
+        self.agent.spawn(self._remove_again(), "removal of accounts that came back")
+
+    async def _remove_again(self) -> None:
+        store = self.agent.store
+        for bare, password in store.removed():
+            session = xmpp.Session(self.agent.server, f"{bare}/{self.agent.node}", self)
+            try:
+                await session.login(password)
+                await session.remove_account()
+                log.warning("the account %s was there again, and is removed again", bare)
+            except xmpp.NotAuthorized:
+                log.debug("the account %s is gone", bare)
+            except errors.ArchipelError as fault:
+                # The next login of the hypervisor tries again.
+                log.info("the account %s is not looked at: %s", bare, fault.message)
+                continue
+            finally:
+                session.close()
+            store.settle(bare)
 
     def count(self) -> None:
         """Shows how many virtual machines are managed, or that libvirt is out of reach."""

@@ -64,6 +64,7 @@ async def renew_password(vm: VirtualMachineEntity, session: xmpp.Session) -> Non
     password = row.next_password or secrets.token_urlsafe(32)
     store.change(vm.bare, next_password=password)
     await session.change_password(password)
+    store.retire(vm.bare, row.password)
     store.change(vm.bare, password=password, next_password=None)
 
 

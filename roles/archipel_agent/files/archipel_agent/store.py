@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import sqlite3
+import time
 import typing as t
 
 # Columns beyond Archipel's five:
@@ -33,6 +34,16 @@ CREATE TABLE IF NOT EXISTS virtualmachines (
     handover_autostart INTEGER NOT NULL DEFAULT 0
 )
 """
+
+# Passwords that the server acknowledged to count no more. It keeps such a change in memory for two seconds before it
+# writes it down, so one that is killed meanwhile comes back with the old password, or with an account that was removed.
+_FORMER = """
+CREATE TABLE IF NOT EXISTS former (
+    jid TEXT NOT NULL, password TEXT NOT NULL, removed INTEGER NOT NULL, at REAL NOT NULL
+)
+"""
+# Seconds after which a server that still answers, or was asked by Store.removed() meanwhile, has written it down.
+_WRITTEN = 60.0
 
 # What was begun on a machine and has to be brought to an end, or taken back: unfinished.py.
 _UNFINISHED = """
@@ -90,6 +101,7 @@ class Store:
         self._database.execute(_PROFILES)
         self._database.execute(_UNFINISHED)
         self._database.execute(_TAGS)
+        self._database.execute(_FORMER)
 
     def close(self) -> None:
         """Closes the file."""
@@ -152,6 +164,28 @@ class Store:
             self._database.execute("BEGIN IMMEDIATE")
             self._database.execute("DELETE FROM tags")
             self._database.executemany("INSERT INTO tags VALUES (?)", [(tag,) for tag in tags])
+
+    # Passwords that should count no more
+
+    def retire(self, jid: str, password: str, removed: bool = False) -> None:
+        """Remembers the password that an account had until just now; ``removed``: as the account itself."""
+        now = time.time()
+        self._database.execute("DELETE FROM former WHERE at < ?", (now - _WRITTEN,))
+        self._database.execute("INSERT INTO former VALUES (?, ?, ?, ?)", (jid, password, removed, now))
+
+    def former(self, jid: str) -> list[str]:
+        """The passwords that an account may have again, the last one first."""
+        found = self._database.execute("SELECT password FROM former WHERE jid = ? ORDER BY at DESC", (jid,))
+        return [password for (password,) in found]
+
+    def removed(self) -> list[tuple[str, str]]:
+        """(bare JID, password) of the accounts that were removed and may be there again."""
+        query = "SELECT jid, password FROM former WHERE removed AND jid NOT IN (SELECT jid FROM virtualmachines)"
+        return list(self._database.execute(query))
+
+    def settle(self, jid: str) -> None:
+        """Forgets an account's former passwords."""
+        self._database.execute("DELETE FROM former WHERE jid = ?", (jid,))
 
     # Intentions
 

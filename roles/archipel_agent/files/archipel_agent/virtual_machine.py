@@ -132,14 +132,14 @@ class VirtualMachineEntity(Entity):
                 raise errors.ArchipelError(f"{self.bare} has no row in the store")
             if not row.registered:
                 await self._register(row.password)
-            session = await self._try_passwords(row.password, row.next_password)
+            session = await self._try_passwords(row.password, row.next_password, *self.agent.store.former(self.bare))
             if session is None and row.releasing:
                 # The account is gone already, or it is somebody else's.
                 self.foreign = True
             elif session is None:
                 # The account may have been removed behind our back.
                 await self._register(row.password)
-                session = await self._try_passwords(row.password, None)
+                session = await self._try_passwords(row.password)
             if session is None:
                 raise xmpp.NotAuthorized(f"the server refuses the password that {self.bare} was registered with")
             self.foreign = False
@@ -153,15 +153,16 @@ class VirtualMachineEntity(Entity):
         if not self.releasing:
             self.agent.spawn(sole_session.ensure(self, session), f"end of other sessions of {self.bare}")
 
-    async def _try_passwords(self, password: str, next_password: str | None) -> xmpp.Session | None:
-        for candidate in filter(None, (password, next_password)):
+    async def _try_passwords(self, password: str, *others: str | None) -> xmpp.Session | None:
+        """A session with the first password that counts; another one than ``password`` is replaced at once."""
+        for candidate in filter(None, (password, *others)):
             session = xmpp.Session(self.agent.server, self.jid, self)
             try:
                 await session.login(candidate)
             except xmpp.NotAuthorized:
                 continue
-            if candidate == next_password:
-                self.agent.store.change(self.bare, password=candidate, next_password=None)
+            if candidate != password:
+                self.use_password(candidate)
             return session
         return None
 
@@ -228,7 +229,10 @@ class VirtualMachineEntity(Entity):
                 session = self.session
                 if session is not None:
                     await self.agent.pushes.remove_node(session, self.bare)
+                    row = self.agent.store.row(self.bare)
                     await session.remove_account()
+                    if row is not None:
+                        self.agent.store.retire(self.bare, row.password, removed=True)
                     break
             except asyncio.TimeoutError:
                 continue
