@@ -17,12 +17,15 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 from people import HYPERVISOR, Failed, Person
+from test_archipel_agent_pushes import Reader
 from xmpp_stream import CLIENT, Refused, Stream
 
 LOOK = (Path(__file__).parent / "faults" / "look.py").read_text()
 DECLARATION = "archipel:declaration"
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 RUNNING, PAUSED, SHUTOFF = 1, 3, 5  # virDomainState
+# The state that a push leaves behind.
+STATES = {"created": RUNNING, "resumed": RUNNING, "suspended": PAUSED, "shutoff": SHUTOFF, "crashed": SHUTOFF}
 # Longer than any pause between two attempts to log in or to hand over, all of them together.
 PATIENCE = 120
 # What an interrupted request may end with.
@@ -142,13 +145,33 @@ class World:
     @contextlib.contextmanager
     def person(self, asked: str, timeout: float = 60):
         """Somebody who is about to ask the hypervisor of that full JID."""
-        address = (self.platform.address(self.platform.xmpp), 5222)
-        with Watching(address, self.platform.domain, self.platform.ca_file, timeout) as stream:
+        with self._connected(timeout) as stream:
             stream.login("automation", self.platform.password("automation"), f"faults{next(_number)}")
             stream.asked = asked
             # Hypervisors then show their presence to it: they are in its roster.
             stream.write("<presence/>")
             yield Person(stream, self.platform.domain)
+
+    def _connected(self, timeout: float) -> Watching:
+        """Waits for a server that is starting."""
+        address = (self.platform.address(self.platform.xmpp), 5222)
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return Watching(address, self.platform.domain, self.platform.ca_file, timeout)
+            except ConnectionError:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(0.5)
+
+    def told(self, uuid: str) -> int:
+        """The state that a machine's pushes tell of, as an administrator reads them on its node."""
+        jid = f"{uuid}@{self.platform.domain}"
+        with self._connected(30) as stream:
+            stream.login("admin", self.platform.password("admin"), f"faults{next(_number)}")
+            pushes = Reader(Person(stream, self.platform.domain)).kept(jid)
+        states = [STATES[change] for kind, change in pushes if kind == "virtualmachine:control" and change in STATES]
+        return states[-1] if states else SHUTOFF
 
     # What may be asked. Each raises one of INTERRUPTED.
 

@@ -70,6 +70,7 @@ class Machine:
     name: str
     exists: bool | None = False
     state: int | None = None
+    host: str = ""
     mutex: threading.Lock = dataclasses.field(default_factory=threading.Lock)
 
 
@@ -138,6 +139,7 @@ class Campaign:
             return "left out: nobody knows where it is"
         if kind not in STATES and (machine.exists is not True or machine.state != VIRSH.get(kind, (machine.state,))[0]):
             kind = "run"
+        machine.host = place
         if kind in VIRSH:
             return self._ask_virsh(machine, kind, place)
         if kind == "migrate":
@@ -165,20 +167,26 @@ class Campaign:
     def _place(self, machine: Machine, host: str) -> str | None:
         """The host that has it, or the one for a new machine; None where that cannot be told."""
         if machine.exists is False:
+            machine.host = host
             return host
         try:
             places = [one for one in self.world.hosts if machine.uuid in self.world.look(one)["domains"]]
         except (subprocess.CalledProcessError, ValueError):
             return None
+        if not places and machine.exists is None:
+            # Whatever was interrupted was asked of that host's agent, which does one thing after the other.
+            return machine.host
         return places[0] if len(places) == 1 else None
 
     def complaints(self, truth: Truth) -> list[str]:
-        """Where the truth is not what was acknowledged."""
+        """Where the truth is not what was acknowledged, or not what the pushes tell."""
         found = []
         for machine in self.machines:
             exists, state = bool(truth.places(machine.uuid)), truth.state(machine.uuid)
             if machine.exists is not None and exists != machine.exists:
                 found.append(f"{machine.name} must {'' if machine.exists else 'not '}exist")
+            elif exists and self.world.told(machine.uuid) != state:
+                found.append(f"{machine.name} is in state {state}, its pushes tell {self.world.told(machine.uuid)}")
             elif machine.state is not None and state != machine.state:
                 found.append(f"{machine.name} is in state {state}, not {machine.state}")
         return found
