@@ -34,7 +34,8 @@ PAUSES = (1.0, 6.0)  # seconds between two faults
 LINK = "systemd-run --quiet --collect sh -c 'ip link set host0 down; sleep {}; ip link set host0 up'"
 FAULTS = {
     "agent": "systemctl kill --signal=KILL archipel-agent",
-    "libvirtd": "systemctl kill --signal=KILL libvirtd",
+    # Its main process alone: QEMU's may be in the same control group.
+    "libvirtd": "systemctl kill --kill-whom=main --signal=KILL libvirtd",
     "link": LINK.format(3),
     "link for long": LINK.format(20),
 }
