@@ -41,6 +41,10 @@ log = logging.getLogger(__name__)
 
 # Pushes of one entity whose answers are outstanding. Fewer than a node keeps, so that it can be asked for them.
 IN_FLIGHT = 64
+# Seconds until a push that the server acknowledged is written down there: a server that is killed before forgets it. So
+# many of them at most; with those in flight they are fewer than a node keeps.
+WRITTEN = 5.0
+UNWRITTEN = 32
 # Pushes that wait for a server which does not come; older ones are dropped.
 WAITING = 10000
 # Seconds that answers may take before an account moves away; what is not known by then, the target finds out.
@@ -68,6 +72,8 @@ class Pushes:
 
     def close(self) -> None:
         """Closes the database."""
+        for outlet in self._outlets.values():
+            outlet.shut()
         self._outbox.close()
 
     def keep_only(self, entities: t.Collection[str]) -> None:
@@ -261,6 +267,7 @@ class Outlet:
         self._waiting: list[Item] = []
         # Sent, or perhaps sent by an earlier life; without a future: nobody knows whether they have arrived.
         self._sent: dict[str, tuple[Item, asyncio.Future[t.Any] | None]] = {item.id: (item, None) for item in kept}
+        self._unwritten: list[Item] = []
         self._entity: Entity | None = None
         self._open = False
         self._preparing: asyncio.Task[None] | None = None
@@ -284,6 +291,8 @@ class Outlet:
         """Begins to send, once the node is as it must be; not while the machine is on its way to another host."""
         if self.parted:
             return
+        self._sent = {**{item.id: (item, None) for item in self._unwritten}, **self._sent}
+        self._unwritten.clear()
         self._entity = entity
         self._open = False
         self._prepare()
@@ -297,6 +306,7 @@ class Outlet:
         """Sends nothing any more."""
         self._entity = None
         self._open = False
+        self._unwritten.clear()
         if self._preparing is not None:
             self._preparing.cancel()
             self._preparing = None
@@ -304,11 +314,12 @@ class Outlet:
     async def part(self) -> list[Item]:
         """shut(), and what has not arrived for certain."""
         self.parted = True
+        unwritten = list(self._unwritten)
         self.shut()
         flying = [future for dummy, future in self._sent.values() if future is not None]
         if flying:
             await asyncio.wait(flying, timeout=SETTLE)
-        return [item for item, dummy in self._sent.values()] + self._waiting
+        return unwritten + [item for item, dummy in self._sent.values()] + self._waiting
 
     def _digest(self) -> str:
         return events_node.digest(self._pushes.readers(self._jid))
@@ -328,7 +339,10 @@ class Outlet:
         fault = None if future.cancelled() else future.exception()
         if not future.cancelled() and fault is None:
             self._sent.pop(item.id, None)
-            self._outbox.done(item)
+            self._unwritten.append(item)
+            if len(self._unwritten) > UNWRITTEN:
+                self._written(self._unwritten[0])
+            future.get_loop().call_later(WRITTEN, self._written, item)
             self._pump()
             return
         self._sent[item.id] = (item, None)
@@ -338,6 +352,12 @@ class Outlet:
                 log.warning("the node %s does not take a push: %s", self._node, fault)
                 self._pushes.mark(self._jid, NODE, None)
                 self._prepare()
+
+    def _written(self, item: Item) -> None:
+        """The server has had its time."""
+        if item in self._unwritten:
+            self._unwritten.remove(item)
+            self._outbox.done(item)
 
     def _prepare(self) -> None:
         """Looks after the node where it is not known to be right, and then sends."""
