@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
-import time
 import uuid as uuidlib
 from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
@@ -396,51 +394,3 @@ def test_a_machine_must_say_whose_account_it_has(machine, automation, hypervisor
     ):
         with pytest.raises(Failed, match=message):
             automation.act(hypervisor, HYPERVISOR, "soft_alloc", xml)
-
-
-# Interruptions
-
-
-@pytest.mark.parametrize("action", ["alloc", "clone", "free"])
-def test_an_agent_killed_at_any_moment_leaves_nothing_half_made(
-    made, platform, log_in, automation, hypervisor, volume, action
-):
-    disk = DISK.format(format="qcow2", path=volume("qcow2"), target="vda")
-    parent = made("alloc", plain(name_of("parent"), disk))
-    for moment in (0.02,):
-        before = files(platform)
-        name = name_of("killed")
-        stream = log_in("automation").stream
-        content = {"alloc": plain(name, disk), "clone": "", "free": ""}[action]
-        query = f"<query xmlns='{HYPERVISOR}'><archipel action='{action}' name='{name}' jid='{parent.bare}'>{content}"
-        stream.write(f"<iq type='set' id='1' to='{hypervisor}'>{query}</archipel></query></iq>")
-        time.sleep(moment)
-        platform.run(platform.hypervisors[0], "systemctl kill --signal=KILL archipel-agent")
-        until(lambda: settled(platform, automation, hypervisor))
-        listed = automation.act(hypervisor, HYPERVISOR, "rostervm")
-        names = {item.get("name"): item.text for item in listed}
-        here = platform.run(platform.hypervisors[0], "virsh list --all --name").split("\n")
-        assert (name in names) == (name in here)
-        if name in names:
-            automation.act(hypervisor, HYPERVISOR, "free", jid=names[name].partition("/")[0])
-        else:
-            assert files(platform) == before
-        if action == "free" and parent.bare not in {jid.partition("/")[0] for jid in names.values()}:
-            assert parent.uuid not in platform.run(platform.hypervisors[0], "virsh list --all --uuid")
-            parent = made("alloc", plain(name_of("parent"), disk))
-        for left in files(platform) - before:
-            platform.run(platform.hypervisors[0], f"rm /vm/drives/{left}; virsh -q pool-refresh default")
-
-
-def settled(platform, person, hypervisor) -> bool:
-    """Whether the agent is back, has no intention left, and accounts are those of its machines."""
-    tables = ("SELECT uuid FROM unfinished", "SELECT jid FROM virtualmachines WHERE releasing")
-    read = "import sqlite3; d = sqlite3.connect('/var/lib/archipel/hypervisor.sqlite3'); "
-    read += f"print(*[row for table in {tables} for row in d.execute(table)])"
-    try:
-        listed = person.act(hypervisor, HYPERVISOR, "rostervm")
-    except (Refused, TimeoutError):
-        return False
-    return not platform.run(platform.hypervisors[0], f"python3 -c {shlex.quote(read)}").strip() and all(
-        item.get("managed") == "False" or answers_at_all(person, item.text) for item in listed
-    )
