@@ -181,7 +181,7 @@ def _copies(connection: libvirt.virConnect, xml: str, uuid: str) -> list[Copy]:
         if place is None:
             where = f"in the file {path}, which no active storage pool has" if path else f"of type {disk.get('type')}"
             raise errors.ArchipelError(f"the disk {target} is {where}, so it cannot be copied", _CODE)
-        folder, volume = place
+        volume = place.volume
         form = attribute_of(disk, "driver", "type", "raw")
         if form != volume["format"]:
             # As raw, a guest could have written what looks like another format, and names a file of the host.
@@ -189,5 +189,5 @@ def _copies(connection: libvirt.virConnect, xml: str, uuid: str) -> list[Copy]:
             raise errors.ArchipelError(message, _CODE)
         name = f"{uuid}-{target}.{form}"
         new = Volume(pool=volume["pool"], name=name, capacity=volume["capacity"], format=form, clone=volume["name"])
-        found.append(Copy(path, os.path.join(folder, name), new))
+        found.append(Copy(path, os.path.join(place.folder, name), new))
     return found

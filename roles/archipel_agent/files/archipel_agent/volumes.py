@@ -85,15 +85,22 @@ def make(connection: libvirt.virConnect, volume: Volume) -> None:
     pool.createXML(domain_xml.serialise(root))
 
 
-def place(connection: libvirt.virConnect, path: str) -> tuple[str, Volume] | None:
-    """(folder, volume) of a file; None where no active pool has it."""
+class Place(t.NamedTuple):
+    """Where a file is: the folder of its pool, and the volume."""
+
+    folder: str
+    volume: Volume
+
+
+def place(connection: libvirt.virConnect, path: str) -> Place | None:
+    """The place of a file; None where no active pool has it."""
     volume = _by_path(connection, path)
     if volume is None:
         return None
     pool, description = volume.storagePoolLookupByVolume(), _describe(volume)
     folder = text_of(domain_xml.parse(pool.XMLDesc(), "the storage pool"), "target/path")
     capacity = int(text_of(description, "capacity", "0"))
-    return folder, Volume(pool=pool.name(), name=volume.name(), capacity=capacity, format=_format(description))
+    return Place(folder, Volume(pool=pool.name(), name=volume.name(), capacity=capacity, format=_format(description)))
 
 
 def remove(connection: libvirt.virConnect, pool_name: str, name: str) -> None:
