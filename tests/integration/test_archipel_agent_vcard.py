@@ -9,7 +9,7 @@ import base64
 import hashlib
 
 import pytest
-from people import Failed, until
+from people import CONTROL, HYPERVISOR, Failed, until
 
 AVATAR = "archipel:avatar"
 CARD = "{vcard-temp}"
@@ -26,6 +26,53 @@ def card(person, jid):
 def said(person, jid, *names):
     found = card(person, jid)
     return None if found is None else tuple(found.findtext(CARD + name) for name in names)
+
+
+def organised(person, jid):
+    """(name, organisation, unit, town) of a vCard."""
+    return said(person, jid, "FN", f"ORG/{CARD}ORGNAME", f"ORG/{CARD}ORGUNIT", f"ADR/{CARD}LOCALITY")
+
+
+def test_whose_a_machine_is(managed, automation, hypervisor):
+    about = {"target": managed.bare.partition("@")[0]}
+    content = "<ORGNAME>Example</ORGNAME><LOCALITY>Brest</LOCALITY>"
+    answer = automation.act(hypervisor, HYPERVISOR, "setorginfo", content, **about)
+    assert answer[0].get("jid") == managed.jid
+    until(lambda: organised(automation, managed.jid) == (managed.name, "Example", None, "Brest"))
+    other = managed.name + "-renamed"
+    content = f"<FN>{other}</FN><ORGUNIT>Web</ORGUNIT><LOCALITY/>"
+    automation.act(hypervisor, HYPERVISOR, "setorginfo", content, **about)
+    until(lambda: organised(automation, managed.jid) == (other, "Example", "Web", None))
+
+
+def test_a_machine_that_runs_keeps_its_name(managed, automation, hypervisor):
+    about = {"target": managed.bare.partition("@")[0]}
+    automation.act(managed.jid, CONTROL, "create")
+    with pytest.raises(Failed, match="gets another name only while it is off") as failed:
+        automation.act(hypervisor, HYPERVISOR, "setorginfo", "<FN>other</FN><ORGNAME>No</ORGNAME>", **about)
+    assert failed.value.code == -9013
+    automation.act(hypervisor, HYPERVISOR, "setorginfo", "<ORGNAME>Example</ORGNAME>", **about)
+    until(lambda: organised(automation, managed.jid)[:2] == (managed.name, "Example"))
+    automation.act(managed.jid, CONTROL, "destroy")
+
+
+@pytest.mark.parametrize(
+    "content, told",
+    [("<PHOTO>x</PHOTO>", "<PHOTO/> is not known"), ("<ORGNAME>a\nb</ORGNAME>", "orgname must be one line")],
+)
+def test_nothing_else_is_said_of_a_machine(managed, automation, hypervisor, content, told):
+    with pytest.raises(Failed, match=told):
+        automation.act(hypervisor, HYPERVISOR, "setorginfo", content, target=managed.bare.partition("@")[0])
+    with pytest.raises(Failed, match="manages no virtual machine 'x'"):
+        automation.act(hypervisor, HYPERVISOR, "setorginfo", target="x")
+
+
+def test_a_new_machine_is_somebodys(automation, hypervisor):
+    bare = automation.act(hypervisor, HYPERVISOR, "alloc", orgname="Example", locality="Brest")[0].get("jid")
+    try:
+        until(lambda: (organised(automation, bare) or ())[1:] == ("Example", None, "Brest"))
+    finally:
+        automation.act(hypervisor, HYPERVISOR, "free", jid=bare)
 
 
 @pytest.fixture

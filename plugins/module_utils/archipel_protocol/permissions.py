@@ -23,6 +23,7 @@ HYPERVISOR = {
     "soft_alloc": "take over a virtual machine's definition and account",
     "free": "remove a virtual machine; its disks stay",
     "clone": "make a copy of a virtual machine",
+    "setorginfo": "change the name of a virtual machine, and whose it is",
     "ip": "read the hypervisor's address",
     "migrationinfo": "read where virtual machines migrate to",
     "capabilities": "read what libvirt can do here",

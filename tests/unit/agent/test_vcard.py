@@ -13,6 +13,7 @@ import pytest
 
 from archipel_agent import avatars, vcard
 from archipel_agent.store import Store
+from archipel_protocol import errors
 
 BARE = "11111111-2222-4333-8444-555555555555@example.org"
 
@@ -46,6 +47,14 @@ def test_a_machine_says_what_is_its_own_and_the_configurations_else(agent):
         "<PHOTO><TYPE>image/png</TYPE><BINVAL>cGljdHVyZQ==</BINVAL></PHOTO></vCard>",
         rewrite_prefixes=True,
     )
+
+
+def test_what_somebody_says_of_a_machine_is_a_line():
+    assert vcard.organisation({"orgname": " Example ", "orgunit": ""}) == {"orgname": "Example", "orgunit": ""}
+    assert vcard.organisation({"locality": "x" * vcard.LONGEST}) == {"locality": "x" * vcard.LONGEST}
+    for text in ("x" * (vcard.LONGEST + 1), "two\nlines", "a\u202eb"):
+        with pytest.raises(errors.MalformedRequest, match="locality must be one line of at most 200 characters"):
+            vcard.organisation({"locality": text})
 
 
 def test_pictures_are_plain_files_of_the_folder(tmp_path):

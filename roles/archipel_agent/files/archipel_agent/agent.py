@@ -52,6 +52,7 @@ CAPABILITIES = (
     "lifecycle",
     "soft_alloc",
     "clone",
+    "organisation",
     "tags",
     "vm_control",
     "vm_resources",

@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 
 from archipel_protocol import errors, jids, namespaces as ns
 
-from . import domains, permissions
+from . import domains, permissions, vcard
 from .dispatch import Reply, Request, handler
 from .domain_xml import Element, serialise, text_of
 from .libvirt_facade import libvirt
@@ -33,18 +33,22 @@ FREE = "free"
 async def alloc(entity: HypervisorEntity, request: Request) -> Reply:
     """name="..."? <domain/>? -> <virtualmachine jid="uuid@domain"/>: an entity, and its definition if one is given.
 
+    orgname, orgunit, locality, userid, categories: what its vCard says; the configuration's where they are missing.
     The UUID is new, whatever the definition says. Who asks gets every permission on the machine but host_access.
     """
     agent, uuid = entity.agent, str(uuidlib.uuid4())
     wanted = None if request.child("domain") is None else domain_of(request)
     name = request.attributes.get("name", "") or ("" if wanted is None else text_of(wanted, "name"))
     name = checked_name(name.strip() or generated_name(uuid), errors.CODE_HYPERVISOR_ALLOC)
+    profile = vcard.organisation({key: text for key, text in request.attributes.items() if key in vcard.ORGANISATION})
     await refuse_taken(agent, name, errors.CODE_HYPERVISOR_ALLOC)
     if wanted is not None:
         identify(wanted, uuid, name)
         await refuse_host_access(agent, request, wanted)
     async with intention(agent, uuid, ALLOC, {"defined": wanted is not None}):
         await enter(agent, uuid, name, request.sender, ALLOC, errors.CODE_HYPERVISOR_ALLOC)
+        if profile:
+            agent.profiles.change(agent.vms[uuid], **profile)
         if wanted is not None:
             await agent.libvirt.call(define_new, serialise(wanted))
     return [machine_element(uuid, agent.domain)]
@@ -169,9 +173,9 @@ def identify(domain: Element, uuid: str, name: str) -> None:
     domain.attrib.pop("id", None)
 
 
-def machine_element(uuid: str, domain: str) -> ET.Element:
-    """<virtualmachine jid/>"""
-    return ET.Element(_VIRTUAL_MACHINE, {"jid": jids.vm_jid(uuid, domain)})
+def machine_element(uuid: str, domain: str, node: str = "") -> ET.Element:
+    """<virtualmachine jid/>, with the resource where a ``node`` is given."""
+    return ET.Element(_VIRTUAL_MACHINE, {"jid": jids.vm_jid(uuid, domain, node)})
 
 
 # In a thread

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 # What a machine's profile can hold, by the names of Archipel's attributes; what it does not is the configuration's.
 ORGANISATION = ("orgname", "orgunit", "locality", "userid", "categories")
+# Characters of one of them.
+LONGEST = 200
 AVATAR = "avatar"
 VCARD = "vcard"
 
@@ -38,6 +40,15 @@ _PLACES = {
     "CATEGORIES": {"KEYWORD": "categories"},
 }
 _KINDS = {"hypervisor": ("hypervisor", "Hypervisor"), "vm": ("virtualmachine", "Virtual machine")}
+
+
+def organisation(values: t.Mapping[str, str]) -> dict[str, str]:
+    """Fields of ORGANISATION as somebody sent them, without blanks around them; raises MalformedRequest."""
+    found = {name: text.strip() for name, text in values.items()}
+    for name, text in found.items():
+        if len(text) > LONGEST or not text.isprintable():
+            raise errors.MalformedRequest(f"{name} must be one line of at most {LONGEST} characters")
+    return found
 
 
 class Profiles:
