@@ -17,6 +17,9 @@ from .archipel_protocol import declaration, jids, namespaces as ns, payloads
 from .archipel_protocol.declaration import Facts
 from .archipel_protocol.errors import ArchipelError, MalformedRequest
 
+# Machines that one answer may tell of; the agents send fewer where no more fit into a stanza.
+PAGE = 1000
+
 
 class Inventory(t.NamedTuple):
     """``vms`` of all hypervisors that answered, and why the others (nodes) did not."""
@@ -55,20 +58,28 @@ class Agents:
         hypervisors: t.Sequence[str] | None = None,
     ) -> Inventory:
         """The domains with one of ``names`` or ``uuids`` (both None: all) on ``hypervisors`` (None: all)."""
-        request: dict[str, t.Any] = {"details": details}
+        request: dict[str, t.Any] = {"details": details, "max": PAGE}
         if names is not None:
             request["names"] = sorted(names)
         if uuids is not None:
             request["uuids"] = sorted(uuids)
         asked = self.known if hypervisors is None else hypervisors
-        answers = self.declare(declaration.INVENTORY, dict.fromkeys(asked, request))
-        found = Inventory([], {})
-        for node, answer in answers.items():
-            if isinstance(answer, ArchipelError):
-                found.silent[node] = answer
-            else:
-                found.vms.extend(answer.get("vms", []))
-        return found
+        pending: dict[str, dict[str, t.Any]] = dict.fromkeys(asked, request)
+        vms: dict[str, list[Facts]] = {node: [] for node in asked}
+        silent: dict[str, ArchipelError] = {}
+        while pending:
+            answers, sent, pending = self.declare(declaration.INVENTORY, pending), pending, {}
+            for node, answer in answers.items():
+                if isinstance(answer, ArchipelError):
+                    # Half of its machines would look as if the others were gone.
+                    silent[node] = answer
+                    continue
+                vms[node].extend(answer.get("vms", []))
+                following = answer.get("next")
+                if following is not None and following > sent[node].get("after", ""):
+                    pending[node] = {**request, "after": following}
+        told = [vm for node in asked if node not in silent for vm in sorted(vms[node], key=lambda vm: vm["name"])]
+        return Inventory(told, silent)
 
     def declare(
         self,
@@ -92,14 +103,21 @@ class Agents:
     ) -> dict[str, ET.Element | ArchipelError | None]:
         """Sends each hypervisor its <query/>; in the place of an answer, an error that names the hypervisor."""
         timeout = self.client.options.timeout + work
-        requests = [
-            Request(jids.hypervisor_jid(node, self.domain), element, timeout=timeout)
-            for node, element in elements.items()
-        ]
-        answers = self.client.gather(requests)
+        refused: dict[str, ArchipelError] = {}
+        requests: dict[str, Request] = {}
+        for node, element in elements.items():
+            try:
+                # The server would end the session.
+                payloads.check_size(element, f"the request to {node}")
+            except ArchipelError as exc:
+                refused[node] = exc
+            else:
+                requests[node] = Request(jids.hypervisor_jid(node, self.domain), element, timeout=timeout)
+        answers = dict(zip(requests, self.client.gather(list(requests.values()))))
+        answers.update(refused)
         return {
             node: _explained(node, answer) if isinstance(answer, ArchipelError) else answer
-            for node, answer in zip(elements, answers)
+            for node, answer in ((node, answers[node]) for node in elements)
         }
 
 

@@ -17,7 +17,7 @@ from ._errors import AgentOffline, Conflict, HypervisorUnknown, InvalidSpec, NoA
 from ._spec import Spec
 from .archipel_protocol import declaration, jids
 from .archipel_protocol.declaration import Facts, Result
-from .archipel_protocol.errors import ArchipelError
+from .archipel_protocol.errors import ArchipelError, MalformedRequest
 
 
 class Decision(t.NamedTuple):
@@ -189,6 +189,15 @@ def _decisions(agents: Agents, specs: t.Sequence[Spec]) -> list[Decision | Archi
     return found
 
 
+# The index of a declaration, and what is sent of it.
+_Declaration = t.Tuple[int, declaration.Wanted]
+
+
+def _declarable(queue: t.Sequence[_Declaration]) -> int:
+    """How many, from the first, one request can carry."""
+    return declaration.fitting([wanted for dummy, wanted in queue[: declaration.MAX_BATCH]])
+
+
 class _Run:
     """The steps of one converge, or with ``check`` what they would do.
 
@@ -225,24 +234,41 @@ class _Run:
                 self._moved(index, answers[self._host(index)])
 
     def declare(self) -> None:
-        """Sends each hypervisor one request with all machines that are there."""
+        """Sends each hypervisor its machines: in one request, or, where there are too many, in one after the other.
+
+        Where one of them fails as a whole, the hypervisor is not asked for the rest.
+        """
         by_host: dict[str, list[int]] = {}
         for index, dummy in self._pending():
             by_host.setdefault(self._host(index), []).append(index)
+        left = {host: [(index, self._wanted(index)) for index in indices] for host, indices in by_host.items()}
+        while left:
+            batches = {host: queue[: _declarable(queue)] for host, queue in left.items()}
+            left = {host: queue[len(batches[host]) :] for host, queue in left.items()}
+            for host, error in self._declare(batches).items():
+                for index, dummy in [*batches[host], *left[host]]:
+                    self._failed(index, error)
+                left[host] = []
+            left = {host: queue for host, queue in left.items() if queue}
+
+    def _declare(self, batches: t.Mapping[str, t.Sequence[_Declaration]]) -> dict[str, ArchipelError]:
+        """One request to each hypervisor; why, where it failed as a whole."""
         requests = {
-            host: {"vms": [self._wanted(index) for index in indices], "facts": True}
-            for host, indices in by_host.items()
+            host: {"vms": [wanted for dummy, wanted in batch], "facts": True} for host, batch in batches.items()
         }
         action = declaration.PLAN if self.check else declaration.APPLY
-        work = 0.0 if self.check else max(map(self._work, by_host.values()), default=0.0)
-        answers = self.agents.declare(action, requests, work)
+        work = max(self._work(index for index, dummy in batch) for batch in batches.values())
+        answers = self.agents.declare(action, requests, 0.0 if self.check else work)
+        failed: dict[str, ArchipelError] = {}
         for host, answer in answers.items():
-            results = answer if isinstance(answer, ArchipelError) else answer.get("results", [])
-            for position, index in enumerate(by_host[host]):
-                if isinstance(results, ArchipelError):
-                    self._failed(index, results)
-                else:
-                    self._declared(index, results[position])
+            if not isinstance(answer, ArchipelError) and len(answer.get("results", ())) != len(batches[host]):
+                answer = MalformedRequest(f"the answer of {host} does not tell of each machine")
+            if isinstance(answer, ArchipelError):
+                failed[host] = answer
+            else:
+                for (index, dummy), result in zip(batches[host], answer["results"]):
+                    self._declared(index, result)
+        return failed
 
     def _pending(self) -> list[tuple[int, Decision]]:
         """The declarations with something to be done that have not failed."""

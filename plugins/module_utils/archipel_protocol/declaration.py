@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import typing as t
 
+from . import payloads
 from .errors import MalformedRequest
 
 INVENTORY = "inventory"
@@ -22,6 +23,12 @@ MIGRATE = "migrate"
 
 # Largest text of one payload, in characters; ejabberd's stanza limit (role ejabberd) leaves room for its escapes.
 MAX_PAYLOAD = 4 * 1024 * 1024
+
+
+# Most machines of one plan or apply that a client sends, so that the answer fits into a stanza, too.
+MAX_BATCH = 500
+# Bytes that the machines of one payload may take when they are sent; the rest of a stanza is for what goes around them.
+ROOM = payloads.MAX_STANZA - 64 * 1024
 
 
 class Wanted(t.TypedDict, total=False):
@@ -93,6 +100,16 @@ class Result(t.TypedDict, total=False):
     vm: Facts | None  # None: does not exist
     error: str
     code: int
+
+
+def fitting(items: t.Sequence[t.Mapping[str, t.Any]], room: int = ROOM) -> int:
+    """How many of ``items``, counted from the first, a payload can hold: at least one, where there is one."""
+    size = 0
+    for count, item in enumerate(items):
+        size += payloads.text_size(encode(item)) + 1
+        if count and size > room:
+            return count
+    return len(items)
 
 
 def encode(payload: t.Mapping[str, t.Any]) -> str:

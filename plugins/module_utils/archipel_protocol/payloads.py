@@ -49,15 +49,21 @@ def wire_size(root: ET.Element) -> int:
             raise MalformedRequest(f"the elements are nested deeper than {MAX_DEPTH}")
         following: list[ET.Element] = []
         for element in level:
-            size += 2 * len(element.tag) + 16 + _escaped(element.text) + _escaped(element.tail)
-            size += sum(len(name) + 4 + _escaped(value) for name, value in element.items())
+            size += 2 * len(element.tag) + 16 + text_size(element.text) + text_size(element.tail)
+            size += sum(len(name) + 4 + text_size(value) for name, value in element.items())
             following.extend(element)
         level = following
     return size
 
 
-def _escaped(text: str | None) -> int:
-    """Bytes of ``text`` in UTF-8, its quotes and brackets written as entities."""
+def check_size(root: ET.Element, what: str) -> None:
+    """Raises ArchipelError where an element, which ``what`` names, is more than a stanza can carry."""
+    if wire_size(root) > MAX_STANZA:
+        raise ArchipelError(f"{what} is larger than the {MAX_STANZA >> 10} KiB of a stanza; ask for less")
+
+
+def text_size(text: str | None) -> int:
+    """Bytes of ``text`` in UTF-8, its quotes and brackets written as entities: at most so many are sent."""
     if not text:
         return 0
     return len(text.encode("utf-8", "replace")) + 5 * sum(map(text.count, "&<>\"'"))

@@ -13,10 +13,10 @@ from xml.etree import ElementTree as ET
 
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
-from stand_ins import ADMIN, DB_UUID, OPS, STRANGER, WEB_UUID, World
+from stand_ins import ADMIN, DB_UUID, OPS, PAYLOADS, STRANGER, WEB_UUID, World
 
 from archipel_agent import chat, commands, entity as entities, gate, permissions, wanted, xmpp
-from archipel_protocol import declaration, errors, namespaces as ns
+from archipel_protocol import declaration, errors, namespaces as ns, payloads
 
 TEXT = st.text(max_size=40) | st.sampled_from(["", "\x00", "\ud800", "\n", "&", "'", "]]>", "/../..", "web", "hv2"])
 NAMESPACES = st.sampled_from([value for name, value in vars(ns).items() if name.isupper()] + ["", "jabber:client"])
@@ -120,6 +120,20 @@ def world(monkeypatch):
 QUICK = settings(
     max_examples=300, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
+
+
+def test_an_answer_that_no_stanza_carries_is_an_error(world, monkeypatch):
+    monkeypatch.setitem(PAYLOADS, "networkinfo", [ET.Element("network", {"name": "x" * payloads.MAX_STANZA})])
+
+    async def scene():
+        entity = entity_of(world, world.web)
+        entity.on_iq(entity.session, "get", ADMIN, "id", payloads.request(ns.VM_CONTROL, "networkinfo"))
+        await finished(entity)
+        return entity.session.answers
+
+    (answer,) = asyncio.run(scene())
+    assert "larger than the 4092 KiB of a stanza; ask for less" in "".join(answer.itertext())
+    assert payloads.wire_size(answer) < 2000
 
 
 @QUICK

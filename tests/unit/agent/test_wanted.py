@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import types
+
 import pytest
 
 from archipel_agent import wanted
 from archipel_protocol.errors import MalformedRequest
 
 WEB = {"uuid": "1ad53f2f-5b06-5d4e-9d1c-4d4f4b0a6f39", "name": "web", "state": "running"}
+UUIDS = {name: f"{name * 8}-0000-4000-8000-000000000000" for name in "abcd"}
 VOLUME = {"pool": "default", "name": "web.qcow2", "capacity": 1, "format": "qcow2"}
 
 
@@ -86,6 +89,36 @@ class Machine:
 )
 def test_selections(payload, chosen):
     assert (Machine() in wanted.selection(payload)) is chosen
+
+
+@pytest.mark.parametrize(
+    "payload, uuids, more",
+    [
+        ({}, "abcd", False),
+        ({"max": 2}, "ab", True),
+        ({"max": 2, "after": UUIDS["b"]}, "cd", False),
+        ({"max": 4}, "abcd", False),
+        ({"max": 9, "after": UUIDS["d"]}, "", False),
+        ({"max": 1, "names": ["b", "d"]}, "b", True),
+        ({"max": 1, "names": ["b", "d"], "after": UUIDS["b"]}, "d", False),
+    ],
+)
+def test_pages_follow_the_uuids(payload, uuids, more):
+    known = [types.SimpleNamespace(name=name, uuid=UUIDS[name]) for name in "dbca"]
+    assert wanted.selection(payload).page(known) == ([UUIDS[name] for name in uuids], more)
+
+
+@pytest.mark.parametrize(
+    "payload, told",
+    [
+        ({"max": 0}, "max is 0, and must be at least 1"),
+        ({"max": True}, "max must be a whole number"),
+        ({"after": "b"}, "after is 'b', not a UUID"),
+    ],
+)
+def test_what_is_no_page(payload, told):
+    with pytest.raises(MalformedRequest, match=told):
+        wanted.selection(payload)
 
 
 def test_a_selection_knows_its_keys():

@@ -129,6 +129,25 @@ def test_what_is_nested_too_deep_is_refused():
             payloads.wire_size(nested(depth))
 
 
+def test_what_no_stanza_carries_is_refused():
+    element = ET.Element("a")
+    element.text = '"' * (payloads.MAX_STANZA // 6 - 10)
+    payloads.check_size(element, "the answer")
+    element.text += '"' * 20
+    with pytest.raises(errors.ArchipelError, match="the answer is larger than the 4092 KiB of a stanza; ask for less"):
+        payloads.check_size(element, "the answer")
+
+
+def test_as_many_as_fit():
+    items = [{"name": "x" * 1000}] * 10
+    size = payloads.text_size(declaration.encode(items[0])) + 1
+    assert [declaration.fitting(items, room) for room in (3 * size, 3 * size - 1, 1, 20 * size)] == [3, 2, 1, 10]
+    assert declaration.fitting([]) == 0
+    most = declaration.fitting(items * 100_000)
+    query = payloads.request(ns.DECLARATION, "apply", text=declaration.encode({"vms": (items * 100_000)[:most]}))
+    payloads.check_size(query, "the request")
+
+
 def test_the_largest_stanza_is_one_that_the_server_takes():
     role = Path(__file__).resolve().parents[3] / "roles/ejabberd/defaults/main.yml"
     limit = yaml.safe_load(role.read_text())["ejabberd_max_stanza_size"]

@@ -45,11 +45,19 @@ _UNMANAGED = ", which is not managed here; archipel_import brings it under manag
 
 @handler(ns.DECLARATION, wire.INVENTORY, "declaration_inventory", on="hypervisor", code=CODE_DECLARATION)
 async def inventory(entity: t.Any, request: Request) -> str:
-    """All domains, or those asked for, managed or not."""
+    """All domains, or those asked for, managed or not; by UUID, and page by page for who asks so."""
     agent, selection = entity.agent, wanted.selection(wire.decode(request.text))
-    machines = await agent.libvirt.call(domains.survey, lambda uuid, name: selection.details)
-    chosen = sorted((machine for machine in machines if machine in selection), key=lambda machine: machine.name)
-    return wire.encode({"hypervisor": agent.node, "vms": [facts(agent, machine) for machine in chosen]})
+    page, more = selection.page(await agent.libvirt.call(domains.identities))
+    machines = await agent.libvirt.call(domains.survey, lambda uuid, name: selection.details, frozenset(page))
+    found = [facts(agent, machine) for machine in sorted(machines, key=lambda machine: machine.uuid)]
+    answer: dict[str, t.Any] = {"hypervisor": agent.node, "vms": found}
+    if selection.most is not None:
+        count = wire.fitting(found)
+        if count < len(found):
+            answer.update(vms=found[:count], next=found[count - 1]["uuid"])
+        elif more:
+            answer["next"] = page[-1]
+    return wire.encode(answer)
 
 
 @handler(ns.DECLARATION, wire.PLAN, "declaration_plan", on="hypervisor", code=CODE_DECLARATION)

@@ -49,12 +49,28 @@ class Machine:
         return self.state in states.ACTIVE
 
 
-def survey(connection: libvirt.virConnect, with_xml: t.Callable[[str, str], bool]) -> list[Machine]:
-    """All domains; ``with_xml(uuid, name)`` tells whose definition is wanted."""
+class Identity(t.NamedTuple):
+    """What a listing tells of a domain without asking libvirt for each."""
+
+    uuid: str
+    name: str
+
+
+def identities(connection: libvirt.virConnect) -> list[Identity]:
+    """Those of all domains."""
+    return [Identity(domain.UUIDString(), domain.name()) for domain in connection.listAllDomains()]
+
+
+def survey(
+    connection: libvirt.virConnect, with_xml: t.Callable[[str, str], bool], only: t.Collection[str] | None = None
+) -> list[Machine]:
+    """All domains, or those whose UUIDs are in ``only``; ``with_xml(uuid, name)`` tells whose definition is wanted."""
     found = []
     saved = {domain.UUIDString() for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE)}
     for domain in connection.listAllDomains():
         uuid = domain.UUIDString()
+        if only is not None and uuid not in only:
+            continue
         try:
             found.append(_machine(domain, with_xml(uuid, domain.name()), uuid in saved))
         except libvirt.libvirtError as fault:

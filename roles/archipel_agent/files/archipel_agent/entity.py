@@ -192,9 +192,8 @@ class Entity:
         children: list[ET.Element]
         try:
             result = await self._reply_to(kind, sender, payload)
-            if result is not None and payloads.wire_size(result) > payloads.MAX_STANZA:
-                limit = payloads.MAX_STANZA >> 10
-                raise errors.ArchipelError(f"the answer is larger than the {limit} KiB of a stanza; ask for less")
+            if result is not None:
+                payloads.check_size(result, "the answer")
         except dispatch.UnknownAction:
             children = [_condition("cancel", "feature-not-implemented")]
         except adhoc.Refused as fault:

@@ -49,26 +49,43 @@ class Desired:
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """Which domains an inventory asks for; None selects all."""
+    """Which domains an inventory asks for; None selects all.
+
+    ``most``: so many at once, and the rest by their UUIDs ``after`` the last of these; None: all at once.
+    """
 
     names: frozenset[str] | None
     uuids: frozenset[str] | None
     details: bool
+    after: str = ""
+    most: int | None = None
 
     def __contains__(self, machine: t.Any) -> bool:
         if self.names is None and self.uuids is None:
             return True
         return machine.name in (self.names or ()) or machine.uuid in (self.uuids or ())
 
+    def page(self, known: t.Iterable[t.Any]) -> tuple[list[str], bool]:
+        """(UUIDs that are answered at once, whether more follow) of all machines, which have a name and a UUID."""
+        left = sorted(one.uuid for one in known if one.uuid > self.after and one in self)
+        return left[: self.most], self.most is not None and len(left) > self.most
+
 
 def selection(payload: dict[str, t.Any]) -> Selection:
     """The request of ``inventory``."""
-    _known(payload, ("names", "uuids", "details"), "")
+    _known(payload, ("names", "uuids", "details", "after", "max"), "")
     names, uuids = _strings(payload, "names"), _strings(payload, "uuids")
+    after, most = _of_type(payload, "after", str, "", ""), _of_type(payload, "max", int, "", None)
+    if after and not jids.is_uuid(after):
+        raise MalformedRequest(f"after is '{after}', not a UUID in lower case with dashes")
+    if most is not None and most < 1:
+        raise MalformedRequest(f"max is {most}, and must be at least 1")
     return Selection(
         None if names is None else frozenset(names),
         None if uuids is None else frozenset(uuid.lower() for uuid in uuids),
         _of_type(payload, "details", bool, "", False),
+        after,
+        most,
     )
 
 
