@@ -8,13 +8,14 @@ Every test uses a machine of its own on the first hypervisor, made and removed w
 
 from __future__ import annotations
 
+import json
 import time
 import uuid as uuidlib
 from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
 
 import pytest
-from people import CONTROL, DEFINITION, DOMAIN, HYPERVISOR, SECRET, Failed, answers, manage, until
+from people import CONTROL, DEFINITION, DOMAIN, HYPERVISOR, SECRET, Failed, Machine, answers, manage, until
 from xmpp_stream import Refused
 
 
@@ -116,6 +117,29 @@ def test_root_administrators_have_host_access(managed, log_in):
     xml = DOMAIN.format(name=managed.name, uuid=managed.uuid, devices=REACHING["serial"])
     log_in("admin").act(managed.jid, DEFINITION, "define", xml)
     assert "/tmp/x" in managed.virsh("dumpxml")
+
+
+@pytest.fixture
+def another(platform):
+    made = Machine(platform)
+    made.define()
+    yield made
+    made.remove()
+
+
+def test_an_inventory_is_read_page_by_page(managed, another, automation, hypervisor):
+    def inventory(**request):
+        query = automation.act(hypervisor, "archipel:declaration", "inventory", json.dumps(request))
+        return json.loads(query.text)
+
+    everything, pages, after = inventory(details=True), [], {}
+    assert "next" not in everything and len(everything["vms"]) > 1
+    while True:
+        pages.append(inventory(details=True, max=1, **after))
+        if "next" not in pages[-1]:
+            break
+        after = {"after": pages[-1]["next"]}
+    assert [page["vms"] for page in pages] == [[vm] for vm in everything["vms"]]
 
 
 def test_undefine(managed, automation):

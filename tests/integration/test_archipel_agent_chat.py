@@ -54,6 +54,45 @@ def test_a_machine_does_what_it_is_told(managed, automation):
     assert talk(automation, managed.jid, "fly").startswith("I understand:\nstate: ")
 
 
+@pytest.fixture
+def operator(account, automation, managed, hypervisor):
+    """Somebody with all permissions who has not said anything yet: who says too much has to wait."""
+    name = "operator-" + secrets.token_hex(4)
+    person = account(name)
+    grant = (
+        f"<permission permission_type='user' permission_target='{name}@{automation.domain}' permission_name='all'"
+        " permission_value='{}'/>"
+    )
+    for jid in (managed.jid, hypervisor):
+        automation.act(jid, "archipel:permissions", "set", grant.format("true"))
+    yield person
+    for jid in (managed.jid, hypervisor):
+        automation.act(jid, "archipel:permissions", "set", grant.format("false"))
+
+
+def test_a_hypervisor_makes_copies_and_removes_machines(managed, operator, hypervisor):
+    def made(text):
+        answer = talk(operator, hypervisor, text)
+        assert " is made; its address is " in answer
+        return answer.rpartition(" ")[2]
+
+    name = "words-" + secrets.token_hex(4)
+    for address in (made(f"alloc {name}"), made(f"clone {managed.name} {name}-copy")):
+        assert address in talk(operator, hypervisor, "list")
+        assert talk(operator, hypervisor, f"free {address}") == f"{address} is removed; its disks stay"
+    assert name not in talk(operator, hypervisor, "list")
+
+
+def test_a_machine_is_changed_in_words(managed, operator, hypervisor):
+    assert talk(operator, managed.jid, "memory 96 MiB") == f"the memory of {managed.name} is set"
+    assert "at most" in talk(operator, managed.jid, "vcpus 64")
+    assert talk(operator, managed.jid, "autostart on") == f"whether {managed.name} starts with its host is set"
+    assert "starts with its host: yes" in talk(operator, managed.jid, "info")
+    assert "memory: " in talk(operator, hypervisor, "nodeinfo")
+    assert "qemu+tls://" in talk(operator, hypervisor, "migration info")
+    assert "has the address" in talk(operator, hypervisor, "ip")
+
+
 def test_a_message_to_the_bare_address_is_answered_in_its_thread_and_kind(managed, automation):
     say(automation, managed.bare, "state", "<thread>t-1</thread>", kind="normal")
     answer = hear(automation, managed.jid)
