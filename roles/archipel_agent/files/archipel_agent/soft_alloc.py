@@ -56,7 +56,7 @@ async def soft_alloc(entity: HypervisorEntity, request: Request) -> Reply:
     async with intention(agent, uuid, SOFT_ALLOC, {"token": token}):
         # None of that UUID may be here: what has come meanwhile is not ours to replace.
         await agent.libvirt.call(domains.define, uuid, None, serialise(wanted))
-        await _await_login(await agent.take_over(uuid, name, password, None))
+        await _await_login(await agent.take_over(uuid, name, password, None, {}))
         await agent.libvirt.call(domains.unmark, uuid)
     return None
 
