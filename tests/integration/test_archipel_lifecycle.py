@@ -320,6 +320,20 @@ def test_a_backing_file_of_the_host_does_not_become_a_copy(made, platform, autom
     assert files(platform) == before
 
 
+CLAIMED = "<machine><volume pool='default' name='another'/></machine>"
+CLAIM = "<machine xmlns='archipel:declaration'><volume pool='default' name='another'/></machine>"
+
+
+def test_nobody_claims_volumes_of_others(made, platform, automation):
+    """What declarations made for a machine goes with it, so only they say what that is."""
+    xml = plain(name_of("parent")).replace("<memory", f"<metadata>{CLAIM}</metadata><memory", 1)
+    parent = made("alloc", xml)
+    assert "archipel:declaration" not in parent.virsh("dumpxml")
+    parent.run(f'virsh -q metadata {parent.uuid} --config --uri archipel:declaration --key m --set "{CLAIMED}"')
+    assert "archipel:declaration" in parent.virsh("dumpxml")
+    assert "archipel:declaration" not in made("clone", jid=parent.bare).virsh("dumpxml")
+
+
 # soft_alloc
 
 

@@ -58,12 +58,14 @@ def test_disks_stay_by_default(hypervisor, run, machine):
     assert name in volumes(hypervisor, run)
 
 
-def test_nobody_claims_a_volume_in_a_definition(hypervisor, run, machine):
+@pytest.mark.parametrize("part", ["domain", "defaults"])
+def test_nobody_claims_a_volume_in_a_definition(hypervisor, run, machine, part):
     claim = (
         "<domain type='qemu'><metadata><m:machine xmlns:m='archipel:declaration'><m:volume pool='engine-test' "
         "name='a.iso'/></m:machine></metadata>"
     )
-    run(hypervisor.apply(**machine, domain=(DOMAIN % "").replace("<domain type='qemu'>", claim), state="present"))
+    forged = {"domain": DOMAIN % "", part: (DOMAIN % "").replace("<domain type='qemu'>", claim)}
+    run(hypervisor.apply(**machine, **forged, state="present"))
     assert run(hypervisor.apply(**machine, state="absent", remove_disks="owned"))["actions"] == ["undefine"]
     assert "a.iso" in volumes(hypervisor, run)
 

@@ -54,3 +54,14 @@ def test_a_definition_without_tags_keeps_those_that_there_are(existing, wanted, 
     assert metadata.tags_of(after) == found
     assert ("urn:app" in serialise(after)) == ("urn:app" in wanted)
     assert metadata.tags_of(before) == metadata.tags_of(domain(existing))
+
+
+def test_what_the_agent_alone_writes_does_not_come_from_others():
+    forged = (
+        "<machine xmlns='archipel:declaration' protected='yes'><volume pool='default' name='another'/></machine>"
+        "<arriving xmlns='archipel:arriving'>token</arriving>"
+    )
+    stated = domain(FOREIGN + forged + OURS.format("<tag>web</tag>") + forged)
+    metadata.disown(stated)
+    assert not metadata.owned(stated) and not metadata.is_protected(stated) and not metadata.is_marked(stated, "token")
+    assert metadata.tags_of(stated) == ["web"] and "urn:app" in serialise(stated)

@@ -15,7 +15,7 @@ import uuid as uuidlib
 from archipel_protocol import errors, jids, namespaces as ns, states
 from archipel_protocol.declaration import Volume
 
-from . import domain_xml, domains, volumes
+from . import domain_xml, domains, metadata, volumes
 from .dispatch import Reply, Request, handler
 from .domain_xml import Element, attribute_of
 from .libvirt_facade import libvirt
@@ -123,6 +123,8 @@ def copied(original: Element, uuid: str, name: str) -> Element:
     What is unique to a machine is made anew: UUID, name, MAC addresses, generation ID, variables of the firmware.
     """
     domain = copy.deepcopy(original)
+    # The original's disks are not the copy's to remove.
+    metadata.disown(domain)
     identify(domain, uuid, name)
     for index, interface in enumerate(domain.findall("devices/interface")):
         address = interface.find("mac")

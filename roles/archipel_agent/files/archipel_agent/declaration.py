@@ -320,6 +320,8 @@ async def _predict(
     defaults = domain_xml.parse_domain(desired.defaults, "defaults") if desired.defaults else None
     architecture = domain_xml.attribute_of(stated, "os/type", "arch")
     if defaults is not None:
+        # record() has seen to what is stated.
+        metadata.disown(defaults)
         architecture = architecture or domain_xml.attribute_of(defaults, "os/type", "arch")
     domain_type = await agent.libvirt.call(domains.default_type, architecture or None)
     return await prediction.creation(desired, stated, defaults, domain_type, normalise)

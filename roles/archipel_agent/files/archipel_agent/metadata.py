@@ -55,12 +55,17 @@ def keep_tags(existing: Element | None, wanted: Element) -> None:
     kept = None if existing is None else _element(existing)
     if kept is not None and _element(wanted) is None:
         _place(wanted).append(copy.deepcopy(kept))
-    # What declarations keep is theirs alone.
-    for other in wanted.findall(f"metadata/{_MACHINE}"):
-        other.getparent().remove(other)
+    disown(wanted)
     machine = None if existing is None else existing.find(f"metadata/{_MACHINE}")
     if machine is not None:
         _place(wanted).append(copy.deepcopy(machine))
+
+
+def disown(domain: Element) -> None:
+    """Takes away, in place, what the agent alone writes: whoever forged it would have other machines' volumes."""
+    for tag in (_MACHINE, _ARRIVING):
+        for other in domain.findall(f"metadata/{tag}"):
+            other.getparent().remove(other)
 
 
 def is_protected(domain: Element) -> bool:
@@ -81,8 +86,7 @@ def record(
 
     What somebody else wrote there, in a definition of their own, does not count.
     """
-    for other in stated.findall(f"metadata/{_MACHINE}"):
-        other.getparent().remove(other)
+    disown(stated)
     before = (False, []) if existing is None else (is_protected(existing), owned(existing))
     after = (before[0] if protected is None else protected, list(dict.fromkeys([*before[1], *made])))
     if after == before:

@@ -53,7 +53,7 @@ async def undefine(entity: VirtualMachineEntity, request: Request) -> Reply:
 
 
 def domain_of(request: Request) -> domain_xml.Element:
-    """The <domain/> of a request; raises MalformedRequest."""
+    """The <domain/> of a request, without what no request may say; raises MalformedRequest."""
     found = request.child("domain")
     if found is None:
         raise errors.MalformedRequest(f"{request.action} needs a <domain/>")
@@ -62,7 +62,9 @@ def domain_of(request: Request) -> domain_xml.Element:
         namespace, name = payloads.split_tag(element.tag)
         if namespace in _PLAIN:
             element.tag = name
-    return domain_xml.parse_domain(ET.tostring(plain, encoding="unicode"))
+    wanted = domain_xml.parse_domain(ET.tostring(plain, encoding="unicode"))
+    metadata.disown(wanted)
+    return wanted
 
 
 async def refuse_host_access(
