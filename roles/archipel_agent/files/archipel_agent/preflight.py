@@ -51,11 +51,16 @@ def _networks(connection: libvirt.virConnect, domain: Element) -> t.Iterator[str
                 yield f"there is no network '{name}' here; there are: {', '.join(sorted(known))}"
     for kind, name in (("bridge", "bridge"), ("direct", "dev")):
         for device in dict.fromkeys(attribute_of(one, "source", name) for one in interfaces if one.get("type") == kind):
-            if connection.getType() == "QEMU" and not os.path.isdir(os.path.join(_NETWORK_DEVICES, device)):
+            if connection.getType() == "QEMU" and not _is_network_device(device):
                 yield f"there is no network device '{device}' here"
     for name in dict.fromkeys(attribute_of(one, "filterref", "filter") for one in interfaces):
         if name and name not in {one.name() for one in connection.listAllNWFilters()}:
             yield f"there is no network filter '{name}' here"
+
+
+def _is_network_device(name: str) -> bool:
+    """No path, which would tell of the host's folders."""
+    return "/" not in name and name not in ("", ".", "..") and os.path.isdir(os.path.join(_NETWORK_DEVICES, name))
 
 
 def _targets(domain: Element) -> t.Iterator[str]:
