@@ -50,3 +50,11 @@ def test_nobody_learns_which_files_the_host_has(hypervisor, run, machine):
         for path in ("/etc/hostname", "/etc/nothing-of-that-name")
     }
     assert len(answers) == 1 and "host_access" in answers.pop()
+
+
+def test_nobody_learns_which_folders_the_host_has(hypervisor, run, machine):
+    bridge = "<interface type='bridge'><source bridge='%s'/></interface>"
+    for name in ("../../../etc", "../../../nothing-of-that-name", "."):
+        wanted = DOMAIN.replace("TiB", "MiB") % (32, "", bridge % name)
+        error = run(hypervisor.plan(**machine, domain=wanted, state="present"))["error"]
+        assert f"there is no network device '{name}' here" in error
