@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import io
 import re
+import subprocess
 
 import pytest
 
@@ -323,6 +325,45 @@ def test_a_backing_file_is_looked_at(hypervisor, run, machine):
     run(hypervisor.agent.libvirt.call(make))
     result = run(hypervisor.plan(**machine, state="present", domain=domain(disk("vda", "evil"))))
     assert "backing file /etc/hostname" in result["error"]
+
+
+def test_a_backing_file_that_the_definition_states_is_looked_at(hypervisor, run, machine):
+    evil, name = machine["name"] + "-evil", machine["name"]
+
+    def make(connection):
+        connection.storagePoolLookupByName("engine-test").createXML(
+            f"<volume><name>{evil}</name><capacity>1048576</capacity><target><format type='qcow2'/></target>"
+            "<backingStore><path>/etc/hostname</path><format type='raw'/></backingStore></volume>"
+        )
+
+    run(hypervisor.agent.libvirt.call(make))
+    stated = (
+        f"<backingStore type='file'><format type='qcow2'/><source file='/vm/engine-test/{evil}'/></backingStore></disk>"
+    )
+    wanted = domain(disk("vda", name).replace("</disk>", stated))
+    result = run(hypervisor.plan(**machine, state="present", domain=wanted, volumes=[volume(name)]))
+    assert "host_access" in result["error"] and "backing file /etc/hostname" in result["error"]
+
+
+def test_a_file_with_the_data_of_an_image_is_looked_at(hypervisor, run, machine, tmp_path):
+    """A guest can write such an image into its raw disk; libvirt 9.0 takes it for one without any other file."""
+    image, name = tmp_path / "image", machine["name"]
+    options = f"data_file={tmp_path}/secret,data_file_raw=on"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-o", options, str(image), "1M"], check=True)
+    content = image.read_bytes()
+
+    def make(connection):
+        pool = connection.storagePoolLookupByName("engine-test")
+        place = pool.createXML(f"<volume><name>{name}</name><capacity>{len(content)}</capacity></volume>")
+        stream = connection.newStream()
+        place.upload(stream, 0, len(content))
+        stream.sendAll(lambda dummy, count, source: source.read(count), io.BytesIO(content))
+        stream.finish()
+
+    run(hypervisor.agent.libvirt.call(make))
+    wanted = disk("vda", name).replace("<source", "<driver name='qemu' type='qcow2'/><source")
+    result = run(hypervisor.plan(**machine, state="present", domain=domain(wanted)))
+    assert "host_access" in result["error"] and "keeps its data in another file" in result["error"]
 
 
 def test_inventory(hypervisor, run, machine):

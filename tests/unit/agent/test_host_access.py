@@ -37,6 +37,7 @@ DEVICES = [
     "<channel type='unix'><source mode='bind'/><target type='virtio' name='org.qemu.guest_agent.0'/></channel>",
     "<channel type='spicevmc'><target type='virtio' name='com.redhat.spice.0'/></channel>",
     "<redirdev bus='usb' type='spicevmc'/>",
+    "<graphics type='spice'><gl enable='no'/></graphics>",
     "<input type='tablet' bus='usb'/>",
     "<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>",
     "<rng model='virtio'><backend model='builtin'/></rng>",
@@ -104,6 +105,18 @@ def test_harmless_parts(part):
             "<disk type='file'><source file='/vm/a'><seclabel relabel='no'/></source><target dev='vda'/></disk>",
             "<seclabel>",
         ),
+        *(
+            (
+                f"<disk type='file'><driver type='{form}'/><source file='/vm/a'/><target dev='vda'/></disk>",
+                f"the format {form} can refer to other files",
+            )
+            for form in ("vmdk", "vpc", "qed", "fat")
+        ),
+        (
+            "<disk type='file'><driver name='qemu' type='qcow2'/><source file='/vm/a'/><target dev='vda'/>"
+            "<backingStore type='file'><format type='vmdk'/><source file='/vm/b'/></backingStore></disk>",
+            "the format vmdk",
+        ),
         ("<interface type='direct'><source dev='eth0'/></interface>", "type direct"),
         ("<interface type='ethernet'/>", "type ethernet"),
         ("<interface type='user'/>", "type user"),
@@ -127,9 +140,12 @@ def test_harmless_parts(part):
         ("<graphics type='vnc' socket='/run/x'/>", "socket"),
         ("<graphics type='vnc'><listen type='socket' socket='/run/x'/></graphics>", "socket"),
         ("<graphics type='spice'><gl enable='yes' rendernode='/dev/dri/renderD128'/></graphics>", "render node"),
+        ("<graphics type='spice'><gl enable='yes'/></graphics>", "render node"),
         ("<video><model type='virtio'><acceleration rendernode='/dev/dri/x'/></model></video>", "render node"),
         ("<video><driver name='vhostuser'/></video>", "program"),
         ("<rng model='virtio'><backend model='random'>/dev/sda</backend></rng>", "entropy"),
+        ("<rng model='virtio'><backend model='random'><x>/dev/sda</x></backend></rng>", "entropy"),
+        (f"<emulator>{EMULATOR}<x>/../sh</x></emulator>", "emulator"),
         ("<rng model='virtio'><backend model='egd' type='tcp'/></rng>", "entropy"),
         ("<tpm><backend type='passthrough'><device path='/dev/tpm0'/></backend></tpm>", "TPM"),
         ("<tpm><backend type='external'><source type='unix' path='/x'/></backend></tpm>", "TPM"),
@@ -162,6 +178,7 @@ def test_devices_that_reach_the_host(device, reason):
         ("<qemu:override><qemu:device alias='x'/></qemu:override>", "override"),
         ("<os qemu:x='y'/>", "foreign attribute"),
         ("<os><kernel>/boot/vmlinuz</kernel></os>", "<kernel> is /boot/vmlinuz"),
+        ("<os><kernel>/vm/iso<x>/../../etc/shadow</x></kernel></os>", "<kernel>"),
         ("<os><initrd>/etc/shadow</initrd></os>", "<initrd>"),
         ("<os><dtb>/etc/x</dtb></os>", "<dtb>"),
         ("<os><loader>/etc/x</loader></os>", "<loader>"),

@@ -34,6 +34,8 @@ _CHARACTER = frozenset(("serial", "parallel", "console", "channel", "redirdev", 
 _HARMLESS_CHARACTERS = frozenset(("pty", "null", "vc", "spicevmc", "qemu-vdagent"))
 # Type "user" is none of them: it lets a guest reach the services on its host's loopback.
 _HARMLESS_INTERFACES = frozenset(("network", "bridge"))
+# Images of every other format can name further files of the host: as a parent, as an extent.
+_HARMLESS_FORMATS = frozenset(("raw", "qcow2"))
 _HARMLESS_AUDIO = frozenset(("none", "spice"))
 # Parts of a domain besides its devices that cannot name anything of the host.
 _HARMLESS_PARTS = frozenset(
@@ -90,8 +92,8 @@ def check(
     for key, device in zip(domain_xml.device_keys(devices), devices):
         label = domain_xml.key_label(key)
         if device.tag == "emulator":
-            if (device.text or "").strip() not in emulators:
-                reasons.append(f"<emulator> is {device.text}, not libvirt's own choice")
+            if _content(device) not in emulators:
+                reasons.append(f"<emulator> is {_content(device)}, not libvirt's own choice")
             continue
         reasons += [f"{label}: {reason}" for reason in _check_device(device, inside)]
     return reasons
@@ -99,7 +101,7 @@ def check(
 
 def emulators(domain: Element) -> set[str]:
     """The emulators that a definition names."""
-    return {(element.text or "").strip() for element in domain.findall("devices/emulator")}
+    return {_content(element) for element in domain.findall("devices/emulator")}
 
 
 def is_inside(path: str, roots: t.Iterable[str] = (ALLOWED_ROOT,), resolve: Resolve = os.path.realpath) -> bool:
@@ -107,6 +109,11 @@ def is_inside(path: str, roots: t.Iterable[str] = (ALLOWED_ROOT,), resolve: Reso
     forms = (posixpath.normpath(path), resolve(path))
     roots = tuple(roots)
     return path.startswith("/") and all(any(form.startswith(root + "/") for root in roots) for form in forms)
+
+
+def _content(element: Element) -> str:
+    """What libvirt reads as the element's text: that of the elements in it, too (XPath's string())."""
+    return "".join(element.itertext()).strip()
 
 
 def _attributes(element: Element) -> str:
@@ -133,7 +140,7 @@ def _check_boot(domain: Element, inside: t.Callable[..., bool]) -> list[str]:
     for element in domain.findall("os/*"):
         if element.tag in _BOOT_FILES:
             reasons += _check_boot_file(element, inside)
-        elif element.tag not in _HARMLESS_BOOT or (element.tag == "type" and element.text == "exe"):
+        elif element.tag not in _HARMLESS_BOOT or (element.tag == "type" and _content(element) == "exe"):
             reasons.append(f"<os> has <{element.tag}>")
     if any(entry.get("file") for entry in domain.iterfind("sysinfo//entry")):
         reasons.append("<sysinfo> hands a file of the host to the guest")
@@ -143,7 +150,7 @@ def _check_boot(domain: Element, inside: t.Callable[..., bool]) -> list[str]:
 def _check_boot_file(element: Element, inside: t.Callable[..., bool]) -> list[str]:
     more = {"loader": _FIRMWARE, "nvram": (*_FIRMWARE, _NVRAM)}.get(element.tag, ())
     sources = [source.get(name) for source in element.iter("source") for name in ("file", "dev", "dir")]
-    paths = [(element.text or "").strip(), element.get("template"), *sources]
+    paths = [_content(element), element.get("template"), *sources]
     bad = [path for path in paths if path and not inside(path, *more)]
     reasons = [f"<{element.tag}> is {path}, outside of the allowed folders" for path in bad]
     if element.get("type") in ("block", "network", "nvme"):
@@ -186,10 +193,18 @@ def _check_disk(disk: Element, inside: t.Callable[..., bool]) -> list[str]:
         elif not inside(source.get("file", "")):
             reasons.append(f"its source {source.get('file')} is outside of the allowed folders")
         reasons += [f"<source> has <{part.tag}>" for part in source if part.tag != "slices"]
+        form = format_of(place)
+        if form not in _HARMLESS_FORMATS:
+            reasons.append(f"the format {form} can refer to other files")
     reasons += [f"<{name}>" for name in ("auth", "encryption") if disk.find(name) is not None]
-    if attribute_of(disk, "driver", "type") == "fat" or disk.get("type") == "dir":
+    if disk.get("type") == "dir":
         reasons.append("a directory of the host")
     return reasons
+
+
+def format_of(place: Element) -> str:
+    """The format that QEMU takes for the <source/> of a <disk/>, <backingStore/> or <mirror/>."""
+    return attribute_of(place, "driver" if place.tag == "disk" else "format", "type", "raw")
 
 
 def _check_interface(interface: Element) -> list[str]:
@@ -225,7 +240,8 @@ def _check_graphics(graphics: Element) -> list[str]:
         reasons.append("only vnc and spice stay away from the host's own display")
     if graphics.get("socket") or any(listen.get("type") == "socket" for listen in graphics.iter("listen")):
         reasons.append("a socket of the host")
-    if graphics.find("gl") is not None and graphics.find("gl").get("rendernode"):
+    # Without a node of its own libvirt chooses one.
+    if any(part.get("rendernode") or part.get("enable") != "no" for part in graphics.findall("gl")):
         reasons.append("a render node of the host")
     return reasons
 
@@ -241,7 +257,7 @@ def _check_rng(device: Element) -> list[str]:
     backend = device.find("backend")
     if backend is None or backend.get("model") == "builtin":
         return []
-    if backend.get("model") == "random" and (backend.text or "/dev/urandom").strip() in _ENTROPY:
+    if backend.get("model") == "random" and (_content(backend) or "/dev/urandom") in _ENTROPY:
         return []
     return ["entropy of another source than /dev/urandom or /dev/random"]
 

@@ -17,7 +17,7 @@ from lxml import etree
 from archipel_protocol.declaration import Volume
 from archipel_protocol.errors import CODE_DECLARATION, ArchipelError
 
-from . import domain_xml
+from . import domain_xml, host_access
 from .domain_xml import Element, attribute_of, text_of
 from .libvirt_facade import libvirt
 from .storage import Found, origin
@@ -27,6 +27,10 @@ _FOLDERS = frozenset(("dir", "fs", "netfs"))
 # Formats of volumes that QEMU's block layer knows under another name.
 _RAW = frozenset(("iso", "unknown", "dir", ""))
 _DEEPEST_CHAIN = 32
+# Of a qcow2 image: how it begins, the bytes that are read of it, and the bit of one that has its data elsewhere.
+_QCOW2 = b"QFI\xfb"
+_HEADER = 80
+_DATA_FILE = 1 << 2
 # Seconds to wait for a pool in which a volume is being made, and between two looks; libvirt has no event for it.
 _BUSY = 20.0
 _PAUSE = 0.05
@@ -166,10 +170,12 @@ def outside(connection: libvirt.virConnect, xml: str, allowed_root: str, to_make
     reasons: list[str] = []
     refreshed: set[str] = set()
     for disk in domain_xml.parse_domain(xml).findall("devices/disk"):
-        path, form = attribute_of(disk, "source", "file"), attribute_of(disk, "driver", "type", "raw")
         label = f"disk[{attribute_of(disk, 'target', 'dev')}]"
-        if path and form != "raw" and path not in to_make:
-            reasons += [f"{label}: {reason}" for reason in _chain(connection, path, allowed_root, refreshed)]
+        # Where a definition states the backing files, QEMU opens these instead of those that the images name.
+        for place in (disk, *disk.iter("backingStore")):
+            path = attribute_of(place, "source", "file")
+            if path and host_access.format_of(place) != "raw" and path not in to_make:
+                reasons += [f"{label}: {reason}" for reason in _chain(connection, path, allowed_root, refreshed)]
     return reasons
 
 
@@ -186,14 +192,51 @@ def _chain(connection: libvirt.virConnect, path: str, allowed_root: str, refresh
             yield f"{path} is in no active pool, so nothing is known of its backing files"
             return
         description = _describe(volume)
-        backing = text_of(description, "backingStore/path")
-        if not backing or _format(description) == "raw":
+        form, backing = _format(description), text_of(description, "backingStore/path")
+        if form == "raw":
+            return
+        if form != "qcow2":
+            yield f"{path} has the format {form}, which can refer to other files"
+            return
+        if _has_data_file(connection, volume):
+            yield f"{path} keeps its data in another file"
+            return
+        if not backing:
+            return
+        form = _format(description, "backingStore/format")
+        if form not in ("raw", "qcow2"):
+            yield f"its backing file {backing} is taken for {form}, which can refer to other files"
             return
         if not os.path.realpath(backing).startswith(allowed_root + "/"):
             yield f"its backing file {backing} is outside of the allowed folders"
             return
         path = backing
     yield f"its chain of backing files is longer than {_DEEPEST_CHAIN}"
+
+
+def _has_data_file(connection: libvirt.virConnect, volume: libvirt.virStorageVol) -> bool:
+    """Whether a qcow2 image names a file with its data, which libvirt does not tell before 10.10.
+
+    https://www.qemu.org/docs/master/interop/qcow2.html#header: the version in bytes 4 to 7, and from version 3 on
+    incompatible features in bytes 72 to 79.
+    """
+    stream, header = connection.newStream(), b""
+    try:
+        volume.download(stream, 0, _HEADER)
+        while len(header) < _HEADER:
+            piece = stream.recv(_HEADER - len(header))
+            if not piece:
+                break
+            header += piece
+        stream.finish()
+    except libvirt.libvirtError as fault:
+        # A driver without streams, as libvirt's for tests, has no QEMU that would read the image.
+        if fault.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
+            raise
+        return False
+    if not header.startswith(_QCOW2) or int.from_bytes(header[4:8], "big") < 3:
+        return False
+    return bool(int.from_bytes(header[72:80], "big") & _DATA_FILE)
 
 
 def _fresh(connection: libvirt.virConnect, path: str, refreshed: set[str]) -> libvirt.virStorageVol | None:
@@ -283,8 +326,8 @@ def _describe(volume: libvirt.virStorageVol) -> Element:
     return domain_xml.parse(volume.XMLDesc(), "the volume")
 
 
-def _format(description: Element) -> str:
-    form = attribute_of(description, "target/format", "type")
+def _format(description: Element, place: str = "target/format") -> str:
+    form = attribute_of(description, place, "type")
     return "raw" if form in _RAW else form
 
 
