@@ -138,8 +138,10 @@ def parse_push(text: str) -> str:
     except ET.ParseError:
         element = None
     namespace, name = ("", "") if element is None else split_tag(element.tag)
-    if name != "push" or not namespace.startswith(ns.PUSH):
+    if element is None or name != "push" or not namespace.startswith(ns.PUSH):
         raise MalformedRequest("a push is <push xmlns='archipel:push:KIND' change='CHANGE'/>")
+    # Nested too deep, it could be kept, but never sent.
+    wire_size(element)
     return text
 
 

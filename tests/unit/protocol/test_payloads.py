@@ -173,6 +173,7 @@ def test_a_push():
         "<push xmlns='archipel:other'/>",
         "<!DOCTYPE push [<!ENTITY a 'b'>]><push xmlns='archipel:push:disk'>&a;</push>",
         "<query xmlns='archipel:push:disk'/>",
+        f"<push xmlns='archipel:push:disk'>{'<a>' * 5000}{'</a>' * 5000}</push>",
     ],
 )
 def test_what_is_no_push(text):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import typing as t
 
@@ -95,8 +96,8 @@ def machines(payload: dict[str, t.Any]) -> tuple[list[Desired], bool]:
     wanted = _of_type(payload, "vms", list, "")
     found = [_desired(one, f"vms[{index}]") for index, one in enumerate(wanted)]
     for field in ("uuid", "name"):
-        values = [getattr(one, field) for one in found]
-        twice = sorted({value for value in values if values.count(value) > 1})
+        values = collections.Counter(getattr(one, field) for one in found)
+        twice = sorted(value for value, count in values.items() if count > 1)
         if twice:
             raise MalformedRequest(f"vms: the {field} {twice[0]} is there twice")
     return found, _of_type(payload, "facts", bool, "", False)
