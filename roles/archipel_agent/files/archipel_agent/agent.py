@@ -86,6 +86,8 @@ class Agent:
         self.node = config.node
         self.domain = config.domain
         self.jid = jids.hypervisor_jid(self.node, self.domain)
+        # First: what it refuses is to stay as it is, all of it.
+        self.store = Store(config.archipel_folder_lib / "hypervisor.sqlite3")
         self.permissions = Permissions(
             config.archipel_root_admins,
             config.grants,
@@ -93,7 +95,6 @@ class Agent:
             grants.Store(config.archipel_folder_lib / "permissions.sqlite3"),
         )
         self.server = _server(config)
-        self.store = Store(config.archipel_folder_lib / "hypervisor.sqlite3")
         self.pushes = Pushes(self, Outbox(config.archipel_folder_lib / "pushes.sqlite3"))
         self.libvirt = libvirt_facade.Libvirt(config.libvirt_uri, config.libvirt_timeout)
         self.normaliser = Normaliser(str(config.archipel_folder_lib / "normaliser"), self.libvirt)

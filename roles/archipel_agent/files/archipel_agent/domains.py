@@ -188,6 +188,29 @@ def _set_metadata(connection: libvirt.virConnect, uuid: str, namespace: str, tex
             raise
 
 
+def rewrite_description(
+    connection: libvirt.virConnect, uuid: str, rewrite: t.Callable[[str], str], change: bool
+) -> bool:
+    """Whether ``rewrite`` makes another text of the description, of the definition or of what runs; it is set then."""
+    domain = connection.lookupByUUIDString(uuid)
+    sides = [libvirt.VIR_DOMAIN_AFFECT_CONFIG] if domain.isPersistent() else []
+    sides += [libvirt.VIR_DOMAIN_AFFECT_LIVE] if domain.isActive() else []
+    differs = False
+    for side in sides:
+        try:
+            before = domain.metadata(libvirt.VIR_DOMAIN_METADATA_DESCRIPTION, None, side)
+        except libvirt.libvirtError as fault:
+            if fault.get_error_code() not in _NO_METADATA:
+                raise
+            continue
+        after = rewrite(before)
+        if after != before:
+            differs = True
+            if change:
+                domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_DESCRIPTION, after or None, None, None, side)
+    return differs
+
+
 def all_tags(connection: libvirt.virConnect) -> dict[str, tuple[str, ...]]:
     """The tags of every domain, by UUID."""
     found = {}

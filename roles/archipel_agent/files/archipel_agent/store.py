@@ -63,6 +63,9 @@ class Unfinished(t.NamedTuple):
     details: dict[str, t.Any]
 
 
+# Entities whose state of Archipel 0.6 was taken over (adoption.py), by bare JID.
+_ADOPTED = "CREATE TABLE IF NOT EXISTS adopted (jid TEXT PRIMARY KEY)"
+
 # What a machine's vCard says beyond its name: JSON, text by field (vcard.py).
 _PROFILES = "CREATE TABLE IF NOT EXISTS profiles (jid TEXT PRIMARY KEY, fields TEXT NOT NULL)"
 
@@ -87,14 +90,20 @@ _COLUMNS = tuple(field.name for field in dataclasses.fields(Row))
 _SELECTED = ", ".join(_COLUMNS)
 
 
+class ForeignDatabase(Exception):
+    """The file is not a database of ours; the text says what to do."""
+
+
 class Store:
     """The database of one hypervisor. Each change is durable when its method returns (0.1 to 5 ms)."""
 
     def __init__(self, path: str | pathlib.Path) -> None:
+        """Raises ForeignDatabase where the file is that of Archipel 0.6, which has the same name."""
         # Made with its mode, not mended after: it never is readable by others.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         os.chmod(path, 0o600)
         self._database = sqlite3.connect(path, isolation_level=None)
+        self._refuse_foreign(path)
         self._database.execute("PRAGMA journal_mode=WAL")
         self._database.execute("PRAGMA synchronous=FULL")
         self._database.execute(_TABLE)
@@ -102,6 +111,15 @@ class Store:
         self._database.execute(_UNFINISHED)
         self._database.execute(_TAGS)
         self._database.execute(_FORMER)
+        self._database.execute(_ADOPTED)
+
+    def _refuse_foreign(self, path: str | pathlib.Path) -> None:
+        columns = {column[1] for column in self._database.execute("PRAGMA table_info(virtualmachines)")}
+        if columns and not columns.issuperset(_COLUMNS):
+            self._database.close()
+            raise ForeignDatabase(
+                f"{path} is a database of Archipel 0.6; move its folder aside, and take it over with archipel_import"
+            )
 
     def close(self) -> None:
         """Closes the file."""
@@ -151,6 +169,21 @@ class Store:
     def set_profile(self, jid: str, fields: t.Mapping[str, str]) -> None:
         """Replaces them."""
         self._database.execute("INSERT OR REPLACE INTO profiles VALUES (?, ?)", (jid, json.dumps(dict(fields))))
+
+    # Archipel 0.6
+
+    def adopted(self) -> frozenset[str]:
+        """The bare JIDs of all entities whose state of Archipel 0.6 was taken over."""
+        return frozenset(jid for (jid,) in self._database.execute("SELECT jid FROM adopted"))
+
+    def adopt(self, rows: t.Iterable[Row], entities: t.Iterable[str]) -> None:
+        """New rows, and whose state was taken over: all of it or nothing."""
+        marks = ", ".join("?" * len(_COLUMNS))
+        with self._database:
+            self._database.execute("BEGIN IMMEDIATE")
+            query = f"INSERT INTO virtualmachines ({_SELECTED}) VALUES ({marks})"
+            self._database.executemany(query, [dataclasses.astuple(row) for row in rows])
+            self._database.executemany("INSERT INTO adopted VALUES (?)", [(jid,) for jid in entities])
 
     # The hypervisor's tags
 
