@@ -55,7 +55,7 @@ def adopt(
     if others and not change_domain:
         raise LegacyError(
             f"the virtual machines of Archipel 0.6 are in the XMPP domain {', '.join(others)}, this hypervisor in"
-            f" {domain}; change_domain moves them"
+            f" {domain}; upgrade_change_domain moves them"
         )
     made: list[Row] = []
     granted: set[Grant] = set()

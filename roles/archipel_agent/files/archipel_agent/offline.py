@@ -19,7 +19,7 @@ from archipel_protocol import errors, jids
 
 from . import adoption, domains, grants, legacy, state_folder
 from .config import Config
-from .libvirt_facade import libvirt, open_connection, translate
+from .libvirt_facade import libvirt, translate
 from .store import ForeignDatabase, Row, Store
 
 
@@ -71,7 +71,7 @@ class _Host:
         self._folder = config.archipel_folder_lib
         self._check = check
         libvirt.registerErrorHandler(lambda context, fault: None, None)
-        self._connection = open_connection(config.libvirt_uri)
+        self._connection = libvirt.open(config.libvirt_uri)
         path = self._folder / "hypervisor.sqlite3"
         self._store = None if check and not path.exists() else Store(path)
         self._rows: dict[str, Row] = {} if self._store is None else {row.jid: row for row in self._store.rows()}
@@ -86,7 +86,8 @@ class _Host:
 
     def manage(self, wanted: Wanted) -> dict[str, t.Any]:
         """{"imported": [...], "released": [...]} of {"name", "uuid", "jid", "hypervisor"}."""
-        found = self._names()
+        # A machine that is managed need not be defined.
+        found = {jids.node(jid): row.name for jid, row in self._rows.items()} | self._names()
         chosen = [
             (jids.vm_jid(uuid, self._domain), found[uuid])
             for uuid in _chosen(found, wanted, self._node)
