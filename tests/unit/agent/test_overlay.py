@@ -99,11 +99,11 @@ def same(first, second):
             "<clock offset='utc'><timer name='rtc' tickpolicy='catchup'/></clock>",
             "<clock offset='utc'><timer name='rtc' tickpolicy='catchup'/><timer name='pit'/></clock>",
         ),
-        # metadata belongs to whoever's namespace it is
+        # metadata belongs to whoever's namespace it is, and stays in its place
         (
             "<metadata><a xmlns='urn:a'><x/></a><b xmlns='urn:b'/></metadata>",
             "<metadata><a xmlns='urn:a'><y/></a></metadata>",
-            "<metadata><b xmlns='urn:b'/><a xmlns='urn:a'><y/></a></metadata>",
+            "<metadata><a xmlns='urn:a'><y/></a><b xmlns='urn:b'/></metadata>",
         ),
     ],
 )

@@ -170,10 +170,13 @@ def _names(group: list[Element], attribute: str) -> bool:
 
 
 def _merge_metadata(base: Element, wanted: Element) -> None:
-    """Applications own whole elements of <metadata/> (formatdomain.html#general-metadata)."""
+    """Applications own whole elements of <metadata/> (formatdomain.html#general-metadata), which keep their places."""
     for child in wanted:
-        drop(base, child.tag)
-        base.append(copy.deepcopy(child))
+        there = base.find(child.tag)
+        if there is None:
+            base.append(copy.deepcopy(child))
+        else:
+            base.replace(there, copy.deepcopy(child))
 
 
 def _keep_machine(base: Element, wanted: Element) -> None:
