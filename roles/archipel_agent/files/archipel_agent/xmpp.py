@@ -149,11 +149,11 @@ class _Client(slixmpp.ClientXMPP):
         else:
             self.connect(self._server.host, self._server.port)
 
-    def connection_made(self, transport: asyncio.BaseTransport, *args: t.Any) -> None:
+    def connection_made(self, transport: asyncio.BaseTransport, **options: t.Any) -> None:
         """The certificate must be the domain's (RFC 6120, 13.7.2). 1.8 would take the host's, and earlier than now it
         would go to where the domain is instead of to the host."""
         self.default_domain = self._server.domain
-        super().connection_made(transport, *args)
+        super().connection_made(transport, **options)
 
 
 @functools.lru_cache(maxsize=None)
