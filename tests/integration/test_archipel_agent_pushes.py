@@ -185,6 +185,17 @@ def test_what_happens_while_the_server_is_away_is_on_the_node_once(platform, dom
     until(lambda: RESUMED in reader.kept(domain.jid))
     assert reader.kept(domain.jid) == [CREATED, SUSPENDED, RESUMED]
     automation.act(hypervisor, HYPERVISOR, "unmanage", f"<item jid='{domain.bare}'/>")
+    for host in platform.hypervisors:
+        # The other agents come back in their own time.
+        until(lambda host=host: _serves(automation, f"{host}@{platform.domain}/{host}"))
+
+
+def _serves(person, hypervisor):
+    try:
+        person.act(hypervisor, HYPERVISOR, "rostervm")
+    except Refused:
+        return False
+    return True
 
 
 def _back(log_in):
