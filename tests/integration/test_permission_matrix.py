@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import time
 import typing as t
 import uuid as uuidlib
 from xml.sax.saxutils import escape, quoteattr
@@ -207,7 +208,15 @@ def executed(person: Person, jid: str, node: str) -> str:
 
 
 def said(person: Person, jid: str, text: str) -> str:
-    """The answer to a word in a chat."""
+    """The answer to a word in a chat; whoever was too quick, because a word had to be said again, waits."""
+    while True:
+        answer = _said(person, jid, text)
+        if "too quick" not in answer:
+            return answer
+        time.sleep(2)
+
+
+def _said(person: Person, jid: str, text: str) -> str:
     person.stream.write(
         f"<message type='chat' id='{uuidlib.uuid4()}' to={quoteattr(jid)}><body>{escape(text)}</body></message>"
     )
