@@ -238,7 +238,6 @@ async def _stay(agent: Agent, vm: VirtualMachineEntity) -> None:
 
 async def ask(agent: Agent, peer: Peer, action: str, content: dict[str, t.Any]) -> dict[str, t.Any]:
     """What a peer answers to a request of archipel:handover; raises ArchipelError."""
-    """What a peer answers to a request of archipel:handover; raises ArchipelError."""
     session = agent.hypervisor.session
     if session is None:
         raise xmpp.Unreachable(f"{agent.node} is not connected to the XMPP server")
