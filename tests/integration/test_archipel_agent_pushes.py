@@ -183,7 +183,8 @@ def test_what_happens_while_the_server_is_away_is_on_the_node_once(platform, dom
     reader = Reader(automation)
     until(lambda: answers(automation, domain.jid), 60)
     until(lambda: RESUMED in reader.kept(domain.jid))
-    assert reader.kept(domain.jid) == [CREATED, SUSPENDED, RESUMED]
+    # Whether the machine had its node when libvirt told of its definition is a matter of milliseconds.
+    assert [push for push in reader.kept(domain.jid) if push != DEFINED] == [CREATED, SUSPENDED, RESUMED]
     automation.act(hypervisor, HYPERVISOR, "unmanage", f"<item jid='{domain.bare}'/>")
     for host in platform.hypervisors:
         # The other agents come back in their own time.
