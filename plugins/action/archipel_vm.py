@@ -1,0 +1,10 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from ansible_collections.archipel.platform.plugins.plugin_utils.progress import ModuleWithProgress
+
+
+class ActionModule(ModuleWithProgress):
+    """Runs archipel_vm, and prints how far a migration is."""
