@@ -54,19 +54,20 @@ class Outcome(t.NamedTuple):
         }
 
 
-def validate(specs: t.Sequence[Spec], option: str = "") -> None:
-    """Raises InvalidSpec with everything that is wrong; ``option`` is the name of the list that holds the specs."""
+def problems(specs: t.Sequence[Spec | None], option: str) -> list[str]:
+    """Everything that is wrong with ``specs``, None for one that cannot be read; ``option`` is their list's name."""
     found: list[str] = []
     seen: dict[tuple[str, str], int] = {}
     for index, spec in enumerate(specs):
-        where = f"{option}[{index}] ({_spec.label(spec)}): " if option else ""
+        if spec is None:
+            continue
+        where = f"{option}[{index}] ({_spec.label(spec)}): "
         found.extend(where + problem for problem in _spec.problems(spec))
         for key in ("name", "uuid"):
             value = spec.get(key)
             if value is not None and seen.setdefault((key, value.lower()), index) != index:
                 found.append(f"{where}{key} '{value}' is that of {option}[{seen[(key, value.lower())]}] too")
-    if found:
-        raise InvalidSpec(found)
+    return found
 
 
 def decide(

@@ -49,11 +49,6 @@ def argument_spec() -> dict[str, dict[str, t.Any]]:
     return options
 
 
-def required_one_of() -> list[list[str]]:
-    """What identifies a virtual machine."""
-    return [["name", "uuid"]]
-
-
 def defines(spec: Spec) -> bool:
     """Whether a declaration says anything about the definition."""
     return any(spec.get(option) is not None for option in DEFINITION)
@@ -75,6 +70,8 @@ def problems(spec: Spec) -> list[str]:
 
 def _identity_problems(spec: Spec) -> t.Iterator[str]:
     name, uuid = spec.get("name"), spec.get("uuid")
+    if name is None and uuid is None:
+        yield "name: one of name and uuid is required"
     if name is not None and not _NAME.match(name):
         yield f"name: '{name}' must not be empty, have a '/', or begin or end with a blank"
     if uuid is not None and not jids.is_uuid(uuid.lower()):
@@ -83,7 +80,7 @@ def _identity_problems(spec: Spec) -> t.Iterator[str]:
 
 def _time_problems(spec: Spec) -> t.Iterator[str]:
     for option in ("shutdown_timeout", "wait_timeout"):
-        if spec[option] <= 0:
+        if spec[option] is not None and spec[option] <= 0:
             yield f"{option}: must be more than 0 seconds"
 
 

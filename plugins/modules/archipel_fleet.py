@@ -103,8 +103,7 @@ vms:
 
 import typing as t
 
-from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.archipel.platform.plugins.module_utils import _connection, _converge, _spec
+from ansible_collections.archipel.platform.plugins.module_utils import _arguments, _connection, _converge, _spec
 from ansible_collections.archipel.platform.plugins.module_utils._agents import Agents
 from ansible_collections.archipel.platform.plugins.module_utils._client import Client
 from ansible_collections.archipel.platform.plugins.module_utils.archipel_protocol.errors import ArchipelError
@@ -134,10 +133,13 @@ def summary(outcomes: t.Sequence[_converge.Outcome]) -> str:
 
 def main() -> None:
     element = {"type": "list", "elements": "dict", "required": True, "options": _spec.argument_spec()}
-    element["required_one_of"] = _spec.required_one_of()
-    module = AnsibleModule(argument_spec={**_connection.argument_spec(), "vms": element}, supports_check_mode=True)
+    module = _arguments.Module(
+        lambda params: _converge.problems(params["vms"] or [], "vms"),
+        whole=["vms"],
+        argument_spec={**_connection.argument_spec(), "vms": element},
+        supports_check_mode=True,
+    )
     try:
-        _converge.validate(module.params["vms"], "vms")
         with Client(_connection.options(module.params)) as client:
             outcomes = _converge.converge(Agents(client), module.params["vms"], module.check_mode)
     except ArchipelError as exc:

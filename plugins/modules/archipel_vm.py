@@ -148,21 +148,19 @@ applied_live:
     - attach disk[vdb]
 """
 
-from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.archipel.platform.plugins.module_utils import _connection, _converge, _spec
+from ansible_collections.archipel.platform.plugins.module_utils import _arguments, _connection, _converge, _spec
 from ansible_collections.archipel.platform.plugins.module_utils._agents import Agents
 from ansible_collections.archipel.platform.plugins.module_utils._client import Client
 from ansible_collections.archipel.platform.plugins.module_utils.archipel_protocol.errors import ArchipelError
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = _arguments.Module(
+        _spec.problems,
         argument_spec={**_connection.argument_spec(), **_spec.argument_spec()},
-        required_one_of=_spec.required_one_of(),
         supports_check_mode=True,
     )
     try:
-        _converge.validate([module.params])
         with Client(_connection.options(module.params)) as client:
             outcome = _converge.converge(Agents(client), [module.params], module.check_mode)[0]
         if outcome.error is not None:

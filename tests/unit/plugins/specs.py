@@ -13,7 +13,7 @@ DOMAIN = "archipel.test"
 
 
 def spec(**options: t.Any) -> dict[str, t.Any]:
-    result = ArgumentSpecValidator(_spec.argument_spec(), required_one_of=_spec.required_one_of()).validate(options)
+    result = ArgumentSpecValidator(_spec.argument_spec()).validate(options)
     if result.error_messages:
         raise ValueError(result.error_messages)
     return result.validated_parameters
