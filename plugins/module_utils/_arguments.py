@@ -91,8 +91,8 @@ class Module(AnsibleModule):
     """AnsibleModule that tells all that is wrong with its options.
 
     ``judge`` tells what cannot be meant, of options whose types are right. Of the lists ``whole``, an element with
-    something wrong in it is judged for the rest; it is None where it is no dictionary. What is wrong is not shown in the result's invocation: nobody knows
-    whether it is a secret.
+    something wrong in it is judged for the rest; it is None where it is no dictionary. What is wrong is not shown in
+    the result's invocation: nobody knows whether it is a secret.
     """
 
     def __init__(
