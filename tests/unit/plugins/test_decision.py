@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.archipel.platform.plugins.module_utils._converge import Decision, decide
+from ansible_collections.archipel.platform.plugins.module_utils._decision import Decision, decide
 from ansible_collections.archipel.platform.plugins.module_utils._errors import (
     AgentOffline,
     Conflict,
