@@ -28,6 +28,11 @@ class Inventory(t.NamedTuple):
     silent: dict[str, ArchipelError]
 
 
+def reasons_of(silent: t.Mapping[str, ArchipelError]) -> list[dict[str, str]]:
+    """The hypervisors that did not answer, and why, as modules return them."""
+    return [{"hypervisor": node, "reason": error.message} for node, error in sorted(silent.items())]
+
+
 class Agents:
     """The agents behind one client's session. ``known`` are the nodes of all hypervisors, online or not."""
 

@@ -9,6 +9,7 @@ https://libvirt.org/formatdomain.html#devices
 
 from __future__ import annotations
 
+import collections
 import re
 import typing as t
 from xml.etree import ElementTree as ET
@@ -140,14 +141,17 @@ def devices(spec: Spec) -> t.Iterator[ET.Element]:
 
 
 def _twice(option: str, part: str, stated: t.Sequence[Spec] | None) -> t.Iterator[str]:
-    values = [one[part] for one in stated or []]
-    for value in sorted({value for value in values if values.count(value) > 1}):
+    for value in _repeated(one[part] for one in stated or []):
         yield f"{option}: the {part} '{value}' is there twice"
 
 
+def _repeated(values: t.Iterable[str]) -> list[str]:
+    """What is there more than once, sorted."""
+    return sorted(value for value, count in collections.Counter(values).items() if count > 1)
+
+
 def _graphics_problems(graphics: t.Sequence[Spec]) -> t.Iterator[str]:
-    kinds = [graphic["type"] for graphic in graphics]
-    for kind in sorted({kind for kind in kinds if kinds.count(kind) > 1}):
+    for kind in _repeated(graphic["type"] for graphic in graphics):
         yield f"graphics: only one can be of type {kind}"
     for index, graphic in enumerate(graphics):
         # RFC 6143, 7.2.2: the key of VNC's authentication is cut there.

@@ -153,7 +153,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.archipel.platform.plugins.module_utils import _connection
-from ansible_collections.archipel.platform.plugins.module_utils._agents import Agents
+from ansible_collections.archipel.platform.plugins.module_utils._agents import Agents, reasons_of
 from ansible_collections.archipel.platform.plugins.module_utils._client import Client
 from ansible_collections.archipel.platform.plugins.module_utils.archipel_protocol import declaration
 from ansible_collections.archipel.platform.plugins.module_utils.archipel_protocol.errors import ArchipelError
@@ -192,7 +192,7 @@ def main() -> None:
     module.exit_json(
         changed=False,
         hypervisors=[shown(answer) for node, answer in sorted(answers.items()) if node not in silent],
-        silent=[{"hypervisor": node, "reason": silent[node].message} for node in sorted(silent)],
+        silent=reasons_of(silent),
     )
 
 

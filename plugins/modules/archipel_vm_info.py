@@ -138,7 +138,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.archipel.platform.plugins.module_utils import _connection
-from ansible_collections.archipel.platform.plugins.module_utils._agents import Agents, Inventory
+from ansible_collections.archipel.platform.plugins.module_utils._agents import Agents, Inventory, reasons_of
 from ansible_collections.archipel.platform.plugins.module_utils._client import Client
 from ansible_collections.archipel.platform.plugins.module_utils.archipel_protocol.errors import ArchipelError
 
@@ -176,7 +176,7 @@ def main() -> None:
     module.exit_json(
         changed=False,
         vms=sorted(inventory.vms, key=lambda vm: (vm["name"], vm["hypervisor"])),
-        silent=[{"hypervisor": node, "reason": error.message} for node, error in sorted(inventory.silent.items())],
+        silent=reasons_of(inventory.silent),
     )
 
 

@@ -32,6 +32,19 @@ def test_plugins_are_documented(kind, folder):
     assert [name for name, parts in documents.items() if not (parts.get("doc") and parts.get("examples"))] == []
 
 
+def returned(module: str, key: str) -> dict:
+    name = f"archipel.platform.{module}"
+    return shown("module", [name])[name]["return"][key]["contains"]
+
+
+def test_what_modules_return_alike_is_documented_alike():
+    """A documentation fragment cannot hold return values."""
+    assert returned("archipel_vm_info", "silent") == returned("archipel_hypervisor_info", "silent")
+    facts, read = returned("archipel_vm", "vm"), returned("archipel_vm_info", "vms")
+    # A virtual machine that is not managed has no address yet, and only archipel_vm_info returns such ones.
+    assert {key: read[key] for key in facts if key != "jid"} == {key: facts[key] for key in facts if key != "jid"}
+
+
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
 
 
