@@ -71,7 +71,63 @@ options:
       - Where the virtual machine is to be, by the name of the hypervisor's XMPP account, such as V(hv1).
       - One that is elsewhere moves, live if it is running or paused.
       - A new one needs it, unless the platform has one hypervisor only.
+      - Before anything moves, and in check mode, both hypervisors are asked whether it can - processor, free memory,
+        networks, storage, media, devices, the way from the one to the other - and all reasons against it are told.
     type: str
+  migration:
+    description:
+      - How a virtual machine moves that is active. One that is off moves its definition only.
+      - What is not given is libvirt's choice.
+    type: dict
+    suboptions:
+      bandwidth:
+        description: The most that is sent in a second, such as V(100MiB), a whole number of MiB.
+        type: str
+      downtime:
+        description: The longest that the guest may stand still at the end, in milliseconds.
+        type: int
+      timeout:
+        description:
+          - Seconds after which O(migration.timeout_action) is done; less than O(wait_timeout), at which a migration is
+            given up in any case, unless it has gone over to post-copy.
+        type: float
+      timeout_action:
+        description:
+          - V(abort) gives up; the guest runs on where it is.
+          - V(pause) has the guest stand still until it has moved, so that nothing is left to send again.
+          - V(postcopy) has the guest go on at the target at once, and sends what is missing as it is needed. There is
+            no way back from it, and the guest is lost if the network fails then. The kernel at the target must let
+            QEMU do so (C(vm.unprivileged_userfaultfd)).
+        type: str
+        choices:
+          - abort
+          - pause
+          - postcopy
+        default: abort
+      auto_converge:
+        description: Whether to slow down a guest that changes its memory faster than it can be sent.
+        type: bool
+        default: false
+      compression:
+        description:
+          - Compresses memory on its way. V(xbzrle) and V(mt) work on one connection; V(zlib) and V(zstd) need
+            O(migration.parallel_connections), and libvirt 9.1 or newer.
+        type: str
+        choices:
+          - xbzrle
+          - mt
+          - zlib
+          - zstd
+      parallel_connections:
+        description: Over how many connections memory is sent.
+        type: int
+      copy_storage:
+        description:
+          - Whether to copy the disks that the target has no file of. A storage pool there must have the same folder.
+          - Only files that the guest alone writes to are copied. The files at the source stay.
+          - A virtual machine that is off does not copy its disks.
+        type: bool
+        default: false
   autostart:
     description: Whether the virtual machine starts with its hypervisor.
     type: bool

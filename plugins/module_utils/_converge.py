@@ -20,6 +20,9 @@ from .archipel_protocol import declaration
 from .archipel_protocol.declaration import Facts, Result
 from .archipel_protocol.errors import ArchipelError, MalformedRequest
 
+# Seconds that an agent may take to see whether a machine can move: its own login, its peer's answer.
+_FORESIGHT = 40.0
+
 
 class Outcome(t.NamedTuple):
     """What became of one declaration; ``error`` None: it is true, or would be."""
@@ -75,9 +78,11 @@ def converge(agents: Agents, specs: t.Sequence[Spec], check: bool) -> list[Outco
             outcomes.append(Outcome(decision.name, vm=decision.existing))
     run = _Run(agents, specs, decisions, outcomes, check)
     # A machine that is to be stopped stops first: what is off moves without its memory.
-    run.move(lambda spec: spec["state"] != "stopped")
+    if not check:
+        run.foresee_moves(_stops)
+    run.move(lambda spec: not _stops(spec))
     run.declare()
-    run.move(lambda spec: spec["state"] == "stopped")
+    run.move(_stops)
     return run.outcomes
 
 
@@ -88,6 +93,10 @@ _Declaration = t.Tuple[int, declaration.Wanted]
 def _declarable(queue: t.Sequence[_Declaration]) -> int:
     """How many, from the first, one request can carry."""
     return declaration.fitting([wanted for dummy, wanted in queue[: declaration.MAX_BATCH]])
+
+
+def _stops(spec: Spec) -> bool:
+    return spec["state"] == "stopped"
 
 
 class _Run:
@@ -114,16 +123,28 @@ class _Run:
     def move(self, which: t.Callable[[Spec], bool]) -> None:
         """Migrates the machines of ``which`` that are elsewhere than declared, side by side on all hypervisors."""
         moving = [index for index, decision in self._pending() if decision.target and which(self.specs[index])]
-        if self.check:
-            for index in moving:
-                self._moved(index, {})
-            return
+        action = declaration.MIGRATE_PLAN if self.check else declaration.MIGRATE
+        for index, answer in self._ask(action, moving):
+            self._moved(index, answer)
+
+    def foresee_moves(self, which: t.Callable[[Spec], bool]) -> None:
+        """Fails the machines of ``which`` that cannot move where they are declared to be, before anything is done."""
+        moving = [index for index, decision in self._pending() if decision.target and which(self.specs[index])]
+        for index, answer in self._ask(declaration.MIGRATE_PLAN, moving):
+            if isinstance(answer, ArchipelError):
+                self._failed(index, answer)
+
+    def _ask(
+        self, action: str, moving: t.Sequence[int]
+    ) -> t.Iterator[tuple[int, t.Mapping[str, t.Any] | ArchipelError]]:
+        """The answers about migrations, which are asked for side by side on all hypervisors."""
         for batch in _rounds(moving, self.hosts):
-            requests = {self._host(index): self._migration(index) for index in batch}
-            work = max(self.specs[index]["wait_timeout"] for index in batch)
-            answers = self.agents.declare(declaration.MIGRATE, requests, work)
-            for index in batch:
-                self._moved(index, answers[self._host(index)])
+            requests = {self._host(index): self._migration(index, action) for index in batch}
+            work = _FORESIGHT
+            if action == declaration.MIGRATE:
+                work += max(self.specs[index]["wait_timeout"] for index in batch)
+            answers = self.agents.declare(action, requests, work)
+            yield from ((index, answers[self._host(index)]) for index in batch)
 
     def declare(self) -> None:
         """Sends each hypervisor its machines: in one request, or, where there are too many, in one after the other.
@@ -176,9 +197,15 @@ class _Run:
     def _host(self, index: int) -> str:
         return t.cast(str, self.hosts[index])
 
-    def _migration(self, index: int) -> dict[str, t.Any]:
-        decision = self._decision(index)
-        return {"uuid": decision.uuid, "to": decision.target, "timeout": self.specs[index]["wait_timeout"]}
+    def _migration(self, index: int, action: str) -> dict[str, t.Any]:
+        decision, spec = self._decision(index), self.specs[index]
+        request = {"uuid": decision.uuid, "to": decision.target, "timeout": spec["wait_timeout"]}
+        stated = _spec.migration_of(spec)
+        if stated:
+            request["migration"] = stated
+        if action == declaration.MIGRATE_PLAN and _stops(spec):
+            request["off"] = True
+        return request
 
     def _wanted(self, index: int) -> declaration.Wanted:
         decision = self._decision(index)

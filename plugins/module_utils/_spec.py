@@ -13,14 +13,30 @@ import re
 import typing as t
 from xml.etree import ElementTree as ET
 
-from . import _vm_devices, _vm_network, _vm_storage, _vm_system
-from .archipel_protocol import jids, states, tags
+from . import _sizes, _vm_devices, _vm_network, _vm_storage, _vm_system
+from .archipel_protocol import jids, migration, states, tags
 
 Spec = t.Mapping[str, t.Any]
 
 _PARTS = (_vm_system, _vm_storage, _vm_network, _vm_devices)
 # What stands in a definition; a declaration that has none of it says nothing about one.
 DEFINITION = (*(option for part in _PARTS for option in part.OPTIONS), "xml")
+
+_MIGRATION: dict[str, dict[str, t.Any]] = {
+    "bandwidth": {"type": "str"},
+    "downtime": {"type": "int"},
+    "timeout": {"type": "float"},
+    "timeout_action": {
+        "type": "str",
+        "choices": list(migration.TIMEOUT_ACTIONS),
+        "default": migration.TIMEOUT_ACTIONS[0],
+    },
+    "auto_converge": {"type": "bool", "default": False},
+    "compression": {"type": "str", "choices": list(migration.COMPRESSIONS)},
+    "parallel_connections": {"type": "int"},
+    "copy_storage": {"type": "bool", "default": False},
+}
+_MIB = 1 << 20
 
 _NAME = re.compile(r"[^\s/\x00-\x1f](?:[^/\x00-\x1f]*[^\s/\x00-\x1f])?\Z")
 
@@ -32,6 +48,7 @@ def argument_spec() -> dict[str, dict[str, t.Any]]:
         "uuid": {"type": "str"},
         "state": {"type": "str", "choices": list(states.DESIRED), "default": "present"},
         "hypervisor": {"type": "str"},
+        "migration": {"type": "dict", "options": _MIGRATION},
         "autostart": {"type": "bool"},
         "tags": {"type": "list", "elements": "str"},
         "protected": {"type": "bool"},
@@ -65,7 +82,15 @@ def problems(spec: Spec) -> list[str]:
     for part in _PARTS:
         found += part.problems(spec)
     found += [f"tags: {problem}" for problem in tags.problems(spec["tags"] or [])]
-    return [*found, *_time_problems(spec), *_xml_problems(spec)]
+    return [*found, *_time_problems(spec), *_migration_problems(spec), *_xml_problems(spec)]
+
+
+def migration_of(spec: Spec) -> migration.Migration:
+    """What is stated of a move, in the units of the protocol."""
+    stated = dict(spec["migration"] or {})
+    if stated.get("bandwidth") is not None:
+        stated["bandwidth"] = _sizes.parse(stated["bandwidth"]) // _MIB
+    return t.cast(migration.Migration, {option: value for option, value in stated.items() if value is not None})
 
 
 def _identity_problems(spec: Spec) -> t.Iterator[str]:
@@ -82,6 +107,21 @@ def _time_problems(spec: Spec) -> t.Iterator[str]:
     for option in ("shutdown_timeout", "wait_timeout"):
         if spec[option] is not None and spec[option] <= 0:
             yield f"{option}: must be more than 0 seconds"
+
+
+def _migration_problems(spec: Spec) -> t.Iterator[str]:
+    stated = spec["migration"]
+    if not stated:
+        return
+    bandwidth = list(_sizes.problems("bandwidth", stated["bandwidth"]))
+    if stated["bandwidth"] is not None and not bandwidth and _sizes.parse(stated["bandwidth"]) % _MIB:
+        bandwidth.append("bandwidth: '{}' is no whole number of MiB".format(stated["bandwidth"]))
+    found = bandwidth or migration.problems(migration_of(spec))
+    yield from (f"migration.{problem}" for problem in found)
+    if stated["timeout"] is not None and stated["timeout"] >= spec["wait_timeout"]:
+        yield "migration.timeout: must be less than wait_timeout ({:g} s), at which the migration is given up".format(
+            spec["wait_timeout"]
+        )
 
 
 def _xml_problems(spec: Spec) -> t.Iterator[str]:

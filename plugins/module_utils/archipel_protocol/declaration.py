@@ -20,6 +20,7 @@ HYPERVISOR = "hypervisor"
 PLAN = "plan"
 APPLY = "apply"
 MIGRATE = "migrate"
+MIGRATE_PLAN = "migrate_plan"
 
 # Largest text of one payload, in characters; ejabberd's stanza limit (role ejabberd) leaves room for its escapes.
 MAX_PAYLOAD = 4 * 1024 * 1024

@@ -14,9 +14,9 @@ import dataclasses
 import logging
 import typing as t
 
-from archipel_protocol import declaration as wire, errors, jids, namespaces as ns
+from archipel_protocol import declaration as wire, errors, jids, namespaces as ns, states
 
-from . import domains, granting, permissions, vcard
+from . import domains, granting, migration_needs, migration_target, permissions, vcard
 from .declaration import facts
 from .dispatch import Reply, Request, handler
 from .libvirt_facade import libvirt
@@ -32,14 +32,24 @@ OFFER = "offer"
 
 # Seconds that a machine has to log in.
 LOGIN = 20.0
+_POST_COPY = (libvirt.VIR_DOMAIN_PAUSED_POSTCOPY, libvirt.VIR_DOMAIN_PAUSED_POSTCOPY_FAILED)
 
 
 @handler(ns.HANDOVER, QUERY, permissions.PEER, on="hypervisor", code=errors.CODE_HANDOVER, reads=True)
 async def query(entity: HypervisorEntity, request: Request) -> Reply:
-    """{"uuid": str} -> {"state": virDomainState or null}: what libvirt here says of it."""
-    uuid = _text_of(wire.decode(request.text), "uuid")
-    state, dummy = await entity.agent.libvirt.call(here, uuid)
-    return wire.encode({"state": state})
+    """{"uuid": str, "needs": migration_needs.Needs?}
+    -> {"state": virDomainState or null, "problems": [str]?, "copy": [target]?}
+
+    What libvirt here says of it, and, where it is told what the machine needs, what this host lacks.
+    """
+    asked, facade = wire.decode(request.text), entity.agent.libvirt
+    uuid = _text_of(asked, "uuid")
+    needs = migration_needs.decode(asked["needs"]) if "needs" in asked else None
+    state, dummy = await facade.call(here, uuid)
+    if needs is None:
+        return wire.encode({"state": state})
+    lacks = await facade.call(migration_target.answer, needs)
+    return wire.encode({"state": state, **lacks._asdict()})
 
 
 @handler(ns.HANDOVER, OFFER, permissions.PEER, on="hypervisor", code=errors.CODE_HANDOVER)
@@ -110,13 +120,14 @@ def here(connection: libvirt.virConnect, uuid: str) -> tuple[int | None, bool]:
     """(state, whether a job works on it); state None: no such domain."""
     try:
         domain = connection.lookupByUUIDString(uuid)
-        state = int(domain.state()[0])
+        state, reason = domain.state()
         job = domain.jobInfo()[0] if domain.isActive() else libvirt.VIR_DOMAIN_JOB_NONE
     except libvirt.libvirtError as fault:
         if fault.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
             raise
         return None, False
-    return state, job != libvirt.VIR_DOMAIN_JOB_NONE
+    # From the switch to post-copy on the guest is over there, for better or worse, and what is here is a husk.
+    return int(state), job != libvirt.VIR_DOMAIN_JOB_NONE or (state == states.PAUSED and reason in _POST_COPY)
 
 
 def _set_autostart(connection: libvirt.virConnect, uuid: str) -> None:

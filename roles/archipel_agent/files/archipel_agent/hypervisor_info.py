@@ -67,7 +67,7 @@ def describe(connection: libvirt.virConnect) -> dict[str, t.Any]:
             "hypervisor": _version(connection.getVersion()),
         },
         "cpu": _cpu(connection, capabilities),
-        "memory": _memory(connection),
+        "memory": memory(connection),
         "guests": _guests(capabilities),
         "pools": sorted((pool for pool, dummy in pools), key=lambda pool: pool["name"]),
         "isos": sorted((iso for dummy, isos in pools for iso in isos), key=lambda iso: iso["path"]),
@@ -100,7 +100,7 @@ def _cpu(connection: libvirt.virConnect, capabilities: domain_xml.Element) -> di
     }
 
 
-def _memory(connection: libvirt.virConnect) -> dict[str, int]:
+def memory(connection: libvirt.virConnect) -> dict[str, int]:
     """KiB, of all NUMA nodes. virNodeGetInfo leaves out those without processors."""
     try:
         stats = connection.getMemoryStats(libvirt.VIR_NODE_MEMORY_STATS_ALL_CELLS)

@@ -13,15 +13,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import typing as t
+import urllib.parse
 
 from archipel_protocol import declaration as wire, errors, jids, namespaces as ns, payloads, states
 
-from . import granting, xmpp
+from . import granting, migration_needs, migration_options, wanted, xmpp
 from .backoff import pauses
 from .config import Peer
 from .dispatch import Reply, Request, handler
 from .handover import LOGIN, OFFER, QUERY, here
 from .libvirt_facade import libvirt
+from .wanted import Move
 
 if t.TYPE_CHECKING:
     from .agent import Agent
@@ -30,20 +32,16 @@ if t.TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Never VIR_MIGRATE_UNSAFE: libvirt knows better than we do whether the disks are shared.
-_FLAGS = (
-    libvirt.VIR_MIGRATE_PEER2PEER
-    | libvirt.VIR_MIGRATE_TLS
-    | libvirt.VIR_MIGRATE_PERSIST_DEST
-    | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
-)
 _UNDEFINE = libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
 
-# Seconds: for the hand-over within the request that asked for the move, for the target's answers (a target that dies
-# answers nothing, and is asked again), between two looks at the progress.
+# Seconds: for the hand-over within the request that asked for the move, for a connection to the target's libvirt, for
+# the target's answers (a target that dies answers nothing, and is asked again), between two looks at the progress.
 _HANDOVER = 60.0
+_REACH = 5.0
 _ANSWERS = {QUERY: 10.0, OFFER: LOGIN + 5.0}
 _PROGRESS = 3.0
+# libvirt's port for TLS (https://libvirt.org/uri.html).
+_TLS_PORT = 16514
 
 
 class StillMoving(errors.ArchipelError):
@@ -57,14 +55,24 @@ class StillMoving(errors.ArchipelError):
 
 @handler(ns.DECLARATION, wire.MIGRATE, "declaration_migrate", on="hypervisor", code=errors.CODE_VM_MIGRATE)
 async def migrate_declared(entity: HypervisorEntity, request: Request) -> Reply:
-    """{"uuid": str, "to": node, "timeout": seconds?} -> {"vm": facts}."""
-    asked = wire.decode(request.text)
-    uuid, node, timeout = asked.get("uuid"), asked.get("to"), asked.get("timeout")
-    if not isinstance(uuid, str) or not isinstance(node, str):
-        raise errors.MalformedRequest("migrate needs 'uuid' and 'to', both text")
-    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or timeout <= 0):
-        raise errors.MalformedRequest("'timeout' must be a number of seconds above 0")
-    return wire.encode(await migrate(entity.agent, uuid, node, timeout))
+    """{"uuid": str, "to": node, "timeout": seconds?, "migration": Migration?} -> {"vm": facts}."""
+    return wire.encode(await migrate(entity.agent, wanted.move(wire.decode(request.text))))
+
+
+@handler(
+    ns.DECLARATION,
+    wire.MIGRATE_PLAN,
+    "declaration_plan",
+    on="hypervisor",
+    code=errors.CODE_VM_MIGRATE,
+    reads=True,
+)
+async def plan_migration(entity: HypervisorEntity, request: Request) -> Reply:
+    """The same request, with "off": bool? -> {}, or the error that ``migrate`` would end with before anything moves."""
+    move = wanted.move(wire.decode(request.text))
+    peer, vm = _parties(entity.agent, move)
+    await _preflight(entity.agent, vm, peer, move)
+    return wire.encode({})
 
 
 @handler(ns.VM_CONTROL, "migrate", "migrate", on="vm", code=errors.CODE_VM_MIGRATE)
@@ -73,25 +81,23 @@ async def migrate_vm(entity: VirtualMachineEntity, request: Request) -> Reply:
     address = request.attributes.get("hypervisorjid", "")
     if jids.domain(address) != entity.agent.domain or not jids.node(address):
         raise errors.MalformedRequest(f"hypervisorjid must be the JID of a hypervisor of {entity.agent.domain}")
-    await migrate(entity.agent, entity.uuid, jids.node(address))
+    await migrate(entity.agent, Move(entity.uuid, jids.node(address)))
     return None
 
 
-async def migrate(agent: Agent, uuid: str, node: str, timeout: float | None = None) -> dict[str, t.Any]:
+async def migrate(agent: Agent, move: Move) -> dict[str, t.Any]:
     """Moves a machine: live if it is active, else its definition. Returns the target's {"vm": facts}.
 
     Raises ArchipelError: with the machine still here and unharmed, or telling that the end is not known yet.
     """
-    peer = _peer(agent, node)
-    vm = agent.vms.get(uuid)
-    if vm is None or vm.releasing:
-        raise errors.ArchipelError(f"{agent.node} manages no virtual machine {uuid}", errors.CODE_VM_MIGRATE)
+    peer, vm = _parties(agent, move)
+    uuid = move.uuid
     async with agent.lock(uuid):
-        await _preflight(agent, vm, peer)
+        copies = await _preflight(agent, vm, peer, move)
         active, autostart = await agent.libvirt.call(_before, uuid)
         log.info("%s (%s) begins to move to %s", vm.name, uuid, peer.node)
         agent.store.change(vm.bare, handover_to=peer.jid, handover_autostart=autostart)
-        fault = await _move(agent, vm, peer, active, timeout)
+        fault = await _move(agent, vm, peer, active, move, copies)
         settling = agent.spawn(_settle_until_done(agent, vm, peer), f"hand-over of {uuid}")
         agent.settling[uuid] = settling
         done, dummy = await asyncio.wait({settling}, timeout=_HANDOVER)
@@ -123,6 +129,14 @@ def resume(agent: Agent) -> None:
         agent.settling[uuid] = agent.spawn(_settle_until_done(agent, vm, peer), f"hand-over of {uuid}")
 
 
+def _parties(agent: Agent, move: Move) -> tuple[Peer, VirtualMachineEntity]:
+    """Raises ArchipelError where one of the two is unknown here."""
+    peer, vm = _peer(agent, move.to), agent.vms.get(move.uuid)
+    if vm is None or vm.releasing:
+        raise errors.ArchipelError(f"{agent.node} manages no virtual machine {move.uuid}", errors.CODE_VM_MIGRATE)
+    return peer, vm
+
+
 def _peer(agent: Agent, node: str) -> Peer:
     if node == agent.node:
         raise errors.ArchipelError(f"the virtual machine is on {node} already", errors.CODE_VM_MIGRATE)
@@ -134,38 +148,101 @@ def _peer(agent: Agent, node: str) -> Peer:
     return peer
 
 
-async def _preflight(agent: Agent, vm: VirtualMachineEntity, peer: Peer) -> None:
-    """Raises ArchipelError where the move could not be brought to its end."""
+async def _preflight(agent: Agent, vm: VirtualMachineEntity, peer: Peer, move: Move) -> list[str]:
+    """The targets of the disks that are to be copied.
+
+    Raises ArchipelError with everything because of which the move could not be brought to its end.
+    """
+    needs, problems = await agent.libvirt.call(migration_needs.look, vm.uuid, move.migration, move.off)
     try:
         await asyncio.wait_for(vm.online.wait(), LOGIN)
     except asyncio.TimeoutError:
-        message = f"{vm.name} is not logged in to the XMPP server, so its account cannot move"
-        raise errors.ArchipelError(message, errors.CODE_VM_MIGRATE) from None
-    there = await ask(agent, peer, QUERY, {"uuid": vm.uuid})
-    if there.get("state") is not None:
-        message = f"{peer.node} has a domain {vm.uuid} already"
+        problems.append("it is not logged in to the XMPP server, so its account cannot move")
+    unreachable = await _unreachable(peer)
+    if unreachable:
+        problems.append(unreachable)
+    answer: dict[str, t.Any] = {}
+    try:
+        answer = await ask(agent, peer, QUERY, {"uuid": vm.uuid, "needs": migration_needs.encode(needs)})
+    except errors.ArchipelError as fault:
+        problems.append(fault.message)
+    if answer.get("state") is not None:
+        problems.append(f"{peer.node} has a domain {vm.uuid} already")
+    lacking = [one for one in answer.get("problems") or [] if isinstance(one, str)]
+    if lacking:
+        problems.append(f"{peer.node} says: {'; '.join(lacking)}")
+    if problems:
+        message = f"{vm.name} cannot move from {agent.node} to {peer.node}: {'; '.join(problems)}"
         raise errors.ArchipelError(message, errors.CODE_VM_MIGRATE)
+    return [one.target for one in needs.copies if one.target in (answer.get("copy") or [])]
+
+
+async def _unreachable(peer: Peer) -> str:
+    """Why this host cannot reach the peer's libvirt, which its own libvirt is to talk to; "" where it can."""
+    address = urllib.parse.urlsplit(peer.uri)
+    if not address.scheme.endswith("+tls"):
+        return ""
+    port = address.port or _TLS_PORT
+    try:
+        dummy, writer = await asyncio.wait_for(asyncio.open_connection(address.hostname, port), _REACH)
+    except (OSError, asyncio.TimeoutError) as fault:
+        return f"libvirt on {peer.node} is out of reach at {address.hostname}:{port} ({fault or 'no answer'})"
+    writer.close()
+    return ""
 
 
 async def _move(
-    agent: Agent, vm: VirtualMachineEntity, peer: Peer, active: bool, timeout: float | None
+    agent: Agent, vm: VirtualMachineEntity, peer: Peer, active: bool, move: Move, copies: list[str]
 ) -> errors.ArchipelError | None:
     """libvirt's part; the error that it ends with does not tell by itself where the machine is."""
-    moving = asyncio.ensure_future(agent.libvirt.call_apart(_migrate, vm.uuid, peer.uri, active))
+    work = agent.libvirt.call_apart(migration_options.migrate, vm.uuid, peer.uri, active, move.migration, copies)
+    moving = asyncio.ensure_future(work)
     progress = agent.spawn(_show_progress(agent, vm), f"progress of {vm.uuid}") if active else None
+    given_up = None
     try:
-        done, dummy = await asyncio.wait({moving}, timeout=timeout)
-        if not done:
-            await agent.libvirt.call(_abort, vm.uuid)
+        given_up = await _await_end(agent, vm, moving, active, move)
         await moving
     except errors.ArchipelError as fault:
         log.warning("%s does not move to %s: %s", vm.name, peer.node, fault.message)
-        if timeout is not None and not done:
-            return errors.ArchipelError(f"the migration was not done within {timeout:g} s", errors.CODE_VM_MIGRATE)
+        if given_up is not None:
+            return errors.ArchipelError(f"the migration was not done within {given_up:g} s", errors.CODE_VM_MIGRATE)
         return fault
     finally:
         if progress is not None:
             progress.cancel()
+    return None
+
+
+async def _await_end(
+    agent: Agent, vm: VirtualMachineEntity, moving: asyncio.Future[None], active: bool, move: Move
+) -> float | None:
+    """Returns when libvirt is done, or was told to give up: then the seconds after which.
+
+    What migration.timeout_action says is done first. After the switch to post-copy there is no giving up.
+    """
+    action, first = move.migration.timeout_action, move.migration.timeout
+    limits = [(move.timeout, migration_options.ABORT)]
+    if active and first is not None and (move.timeout is None or first < move.timeout):
+        limits.insert(0, (first, action))
+    passed = 0.0
+    for limit, then in limits:
+        done, dummy = await asyncio.wait({moving}, timeout=None if limit is None else limit - passed)
+        if done or limit is None:
+            return None
+        passed = limit
+        log.warning("%s is not done with its move after %g s: %s", vm.name, limit, then)
+        try:
+            await agent.libvirt.call(migration_options.TIMEOUT[then], vm.uuid)
+        except errors.ArchipelError as fault:
+            if then == migration_options.ABORT:
+                raise
+            # It may just have ended. Where it has not, the next limit is left.
+            log.warning("%s: %s: %s", vm.name, then, fault.message)
+            continue
+        if then == migration_options.ABORT:
+            return limit
+        if then == migration_options.POST_COPY:
+            return None
     return None
 
 
@@ -259,16 +336,6 @@ def _before(connection: libvirt.virConnect, uuid: str) -> tuple[bool, bool]:
     """(active, autostart)"""
     domain = connection.lookupByUUIDString(uuid)
     return bool(domain.isActive()), bool(domain.isPersistent() and domain.autostart())
-
-
-def _migrate(connection: libvirt.virConnect, uuid: str, uri: str, active: bool) -> None:
-    """virDomainMigrateToURI3; from daemon to daemon, so it goes on if this process dies."""
-    flags = _FLAGS | (libvirt.VIR_MIGRATE_LIVE if active else libvirt.VIR_MIGRATE_OFFLINE)
-    connection.lookupByUUIDString(uuid).migrateToURI3(uri, {}, flags)
-
-
-def _abort(connection: libvirt.virConnect, uuid: str) -> None:
-    connection.lookupByUUIDString(uuid).abortJob()
 
 
 def _progress(connection: libvirt.virConnect, uuid: str) -> int:

@@ -9,7 +9,7 @@ import collections
 import dataclasses
 import typing as t
 
-from archipel_protocol import jids, states, tags
+from archipel_protocol import jids, migration, states, tags
 from archipel_protocol.declaration import Volume
 from archipel_protocol.errors import MalformedRequest
 
@@ -70,6 +70,70 @@ class Selection:
         """(UUIDs that are answered at once, whether more follow) of all machines, which have a name and a UUID."""
         left = sorted(one.uuid for one in known if one.uuid > self.after and one in self)
         return left[: self.most], self.most is not None and len(left) > self.most
+
+
+@dataclasses.dataclass(frozen=True)
+class Migration:
+    """How a running machine moves; archipel_protocol.migration.Migration tells what the fields mean."""
+
+    bandwidth: int | None = None
+    downtime: int | None = None
+    timeout: float | None = None
+    timeout_action: str = migration.TIMEOUT_ACTIONS[0]
+    auto_converge: bool = False
+    compression: str | None = None
+    parallel_connections: int | None = None
+    copy_storage: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Move:
+    """A machine that is wanted on the hypervisor ``to``.
+
+    ``timeout``: seconds until the move is given up, None: never. ``off``: it is to be judged as if it was off.
+    """
+
+    uuid: str
+    to: str
+    timeout: float | None = None
+    migration: Migration = Migration()
+    off: bool = False
+
+
+def move(payload: dict[str, t.Any]) -> Move:
+    """The request of ``migrate`` and ``migrate_plan``."""
+    _known(payload, [field.name for field in dataclasses.fields(Move)], "")
+    uuid = _of_type(payload, "uuid", str, "")
+    if not jids.is_uuid(uuid):
+        raise MalformedRequest(f"uuid is '{uuid}', not a UUID in lower case with dashes")
+    timeout = _of_type(payload, "timeout", (int, float), "", None)
+    if timeout is not None and timeout <= 0:
+        raise MalformedRequest("timeout must be a number of seconds above 0")
+    return Move(
+        uuid=uuid,
+        to=_of_type(payload, "to", str, ""),
+        timeout=timeout,
+        migration=_migration(_of_type(payload, "migration", dict, "", {})),
+        off=_of_type(payload, "off", bool, "", False),
+    )
+
+
+def _migration(one: dict[str, t.Any]) -> Migration:
+    path = "migration"
+    _known(one, [field.name for field in dataclasses.fields(Migration)], path)
+    found = Migration(
+        bandwidth=_of_type(one, "bandwidth", int, path, None),
+        downtime=_of_type(one, "downtime", int, path, None),
+        timeout=_of_type(one, "timeout", (int, float), path, None),
+        timeout_action=_choice(one, "timeout_action", path, migration.TIMEOUT_ACTIONS),
+        auto_converge=_of_type(one, "auto_converge", bool, path, False),
+        compression=_choice(one, "compression", path, migration.COMPRESSIONS) if one.get("compression") else None,
+        parallel_connections=_of_type(one, "parallel_connections", int, path, None),
+        copy_storage=_of_type(one, "copy_storage", bool, path, False),
+    )
+    for problem in migration.problems(dataclasses.asdict(found)):
+        raise MalformedRequest(f"{path}.{problem}")
+    return found
 
 
 def selection(payload: dict[str, t.Any]) -> Selection:
@@ -204,7 +268,7 @@ def _of_type(payload: dict[str, t.Any], name: str, kind: t.Any, path: str, defau
         return default
     # A bool is an int in Python, but not in JSON.
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        names = {str: "a text", bool: "true or false", list: "a list", int: "a whole number"}
+        names = {str: "a text", bool: "true or false", list: "a list", dict: "an object", int: "a whole number"}
         raise MalformedRequest(f"{_at(path, name)} must be {names.get(kind, 'a number')}")
     return value
 
