@@ -270,9 +270,7 @@ def test_what_needs_a_restart(apply, allow_restart, actions, reasons):
 
 def test_what_must_be_live_and_cannot_is_refused():
     with pytest.raises(ArchipelError, match="apply is live, .* memory changes from 1MiB to 2MiB"):
-        plan.change(
-            existing(states.RUNNING), desired(apply="live"), prediction(">1024<", ">2048<"), NO_CHANGES
-        )
+        plan.change(existing(states.RUNNING), desired(apply="live"), prediction(">1024<", ">2048<"), NO_CHANGES)
 
 
 def test_a_pending_change_is_told_again():

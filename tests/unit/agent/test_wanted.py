@@ -132,3 +132,41 @@ def test_as_many_machines_as_a_stanza_holds_hold_nobody_up():
     machines = [{**WEB, "uuid": str(uuidlib.UUID(int=number)), "name": f"web{number}"} for number in range(40000)]
     found, dummy = wanted.machines({"vms": machines})
     assert len(found) == len(machines)
+
+
+MOVE = {"uuid": WEB["uuid"], "to": "hv2"}
+
+
+def test_a_move():
+    assert wanted.move(MOVE) == wanted.Move(WEB["uuid"], "hv2")
+    stated = {"bandwidth": 100, "timeout": 2.5, "timeout_action": "pause", "auto_converge": True, "copy_storage": True}
+    found = wanted.move({**MOVE, "timeout": 30, "off": True, "migration": stated})
+    assert (found.timeout, found.off, found.migration) == (30, True, wanted.Migration(**stated))
+
+
+@pytest.mark.parametrize(
+    "payload, message",
+    [
+        ({"uuid": "web", "to": "hv2"}, "uuid is 'web', not a UUID"),
+        ({"uuid": WEB["uuid"]}, "to is missing"),
+        ({**MOVE, "timeout": 0}, "timeout must be a number of seconds above 0"),
+        ({**MOVE, "tiemout": 1}, "tiemout is not known"),
+        ({**MOVE, "migration": []}, "migration must be an object"),
+        ({**MOVE, "migration": {"speed": 1}}, "migration.speed is not known"),
+        ({**MOVE, "migration": {"bandwidth": 1.5}}, "migration.bandwidth must be a whole number"),
+        ({**MOVE, "migration": {"bandwidth": 0}}, "migration.bandwidth: 0 is not between 1 and"),
+        ({**MOVE, "migration": {"auto_converge": 1}}, "migration.auto_converge must be true or false"),
+        ({**MOVE, "migration": {"compression": "lzma"}}, "migration.compression is 'lzma'; one of xbzrle"),
+        ({**MOVE, "migration": {"compression": "zlib"}}, "compression: zlib needs parallel_connections"),
+        ({**MOVE, "migration": {"compression": "mt", "parallel_connections": 2}}, "mt works on one connection only"),
+        ({**MOVE, "migration": {"timeout_action": "pause"}}, "timeout_action: pause needs timeout"),
+        ({**MOVE, "migration": {"timeout": 0}}, "migration.timeout: must be more than 0 seconds"),
+        (
+            {**MOVE, "migration": {"timeout": 1, "timeout_action": "postcopy", "parallel_connections": 2}},
+            "no post-copy over parallel connections",
+        ),
+    ],
+)
+def test_moves_that_cannot_be_meant(payload, message):
+    with pytest.raises(MalformedRequest, match=message):
+        wanted.move(payload)

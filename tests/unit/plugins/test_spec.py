@@ -226,3 +226,35 @@ def test_all_problems_of_a_fleet_are_told_at_once():
         "vms[2] (a): vcpus: must be at least 1",
         "vms[2] (a): name 'a' is that of vms[0] too",
     ]
+
+
+@pytest.mark.parametrize(
+    ("migration", "problems"),
+    [
+        ({}, []),
+        ({"bandwidth": "100MiB", "timeout": 30, "timeout_action": "postcopy", "downtime": 300}, []),
+        ({"bandwidth": "100"}, ["migration.bandwidth: '100' has no unit; write 100MiB or 100GiB"]),
+        ({"bandwidth": "1.5MiB"}, ["migration.bandwidth: '1.5MiB' is no whole number of MiB"]),
+        ({"downtime": 0}, ["migration.downtime: 0 is not between 1 and 2000000"]),
+        ({"compression": "zstd"}, ["migration.compression: zstd needs parallel_connections"]),
+        ({"timeout_action": "pause"}, ["migration.timeout_action: pause needs timeout, after which it is done"]),
+        (
+            {"timeout": 120},
+            ["migration.timeout: must be less than wait_timeout (120 s), at which the migration is given up"],
+        ),
+    ],
+)
+def test_migrations(migration, problems):
+    assert _spec.problems(spec(name="web", migration=migration)) == problems
+
+
+def test_a_migration_in_the_units_of_the_protocol():
+    stated = spec(name="web", migration={"bandwidth": "1GiB", "downtime": 300})
+    assert _spec.migration_of(stated) == {
+        "bandwidth": 1024,
+        "downtime": 300,
+        "timeout_action": "abort",
+        "auto_converge": False,
+        "copy_storage": False,
+    }
+    assert _spec.migration_of(spec(name="web")) == {}
