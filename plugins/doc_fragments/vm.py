@@ -74,6 +74,21 @@ options:
       - Before anything moves, and in check mode, both hypervisors are asked whether it can - processor, free memory,
         networks, storage, media, devices, the way from the one to the other - and all reasons against it are told.
     type: str
+  assume_lost:
+    description:
+      - Hypervisors that are lost together with what was on them, by the names of their XMPP accounts.
+      - A virtual machine that is found nowhere while a hypervisor is silent may be there. So it is not made, unless all
+        that are silent are named here. Whoever names one answers for it that none of its virtual machines runs any
+        more; two running copies destroy each other's disks.
+      - A hypervisor that answers is asked, whether it is named here or not.
+      - The account of a virtual machine is evidence that it exists. Where no hypervisor is silent, one that is found
+        nowhere and has an account is not made. Where it was on one that is named here, it is made, with a warning that
+        names the account - its password is lost too, so remove it with M(archipel.platform.archipel_user), and the
+        agent makes it anew. Until then the new virtual machine is offline on XMPP, and cannot move.
+      - Whether there is an account is told by its vCard, which its agent has published and the XMPP server removes with
+        it.
+    type: list
+    elements: str
   migration:
     description:
       - How a virtual machine moves that is active. One that is off moves its definition only.

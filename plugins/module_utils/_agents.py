@@ -19,13 +19,20 @@ from .archipel_protocol.errors import ArchipelError, MalformedRequest
 
 # Machines that one answer may tell of; the agents send fewer where no more fit into a stanza.
 PAGE = 1000
+# What a server answers who asks for the vCard of nobody (XEP-0054, 3.2), or keeps none.
+_NO_CARD = frozenset(("item-not-found", "service-unavailable"))
 
 
 class Inventory(t.NamedTuple):
-    """``vms`` of all hypervisors that answered, and why the others (nodes) did not."""
+    """``vms`` of all hypervisors that answered, and why the others (nodes) did not.
+
+    ``holders``: by UUID, of those asked for, the hypervisors whose agent manages it while libvirt there has no such
+    domain.
+    """
 
     vms: list[Facts]
     silent: dict[str, ArchipelError]
+    holders: dict[str, list[str]]
 
 
 def reasons_of(silent: t.Mapping[str, ArchipelError]) -> list[dict[str, str]]:
@@ -72,6 +79,7 @@ class Agents:
         pending: dict[str, dict[str, t.Any]] = dict.fromkeys(asked, request)
         vms: dict[str, list[Facts]] = {node: [] for node in asked}
         silent: dict[str, ArchipelError] = {}
+        holders: dict[str, list[str]] = {}
         while pending:
             answers, sent, pending = self.declare(declaration.INVENTORY, pending), pending, {}
             for node, answer in answers.items():
@@ -80,11 +88,30 @@ class Agents:
                     silent[node] = answer
                     continue
                 vms[node].extend(answer.get("vms", []))
+                for uuid in answer.get("undefined", []):
+                    holders.setdefault(uuid, []).append(node)
                 following = answer.get("next")
                 if following is not None and following > sent[node].get("after", ""):
                     pending[node] = {**request, "after": following}
         told = [vm for node in asked if node not in silent for vm in sorted(vms[node], key=lambda vm: vm["name"])]
-        return Inventory(told, silent)
+        return Inventory(told, silent, holders)
+
+    def registered(self, uuids: t.Sequence[str]) -> set[str]:
+        """Those of ``uuids`` whose virtual machine has an account, as far as a server tells who is no administrator.
+
+        Its agent has given it a vCard, which anybody may read, and which goes with the account.
+        """
+        card = ET.Element(f"{{{ns.VCARD}}}vCard")
+        answers = self.client.gather([Request(jids.vm_jid(uuid, self.domain), card, kind="get") for uuid in uuids])
+        found = set()
+        for uuid, answer in zip(uuids, answers):
+            if isinstance(answer, StanzaError) and answer.condition in _NO_CARD:
+                continue
+            if isinstance(answer, ArchipelError):
+                raise answer
+            if answer is not None and len(answer):
+                found.add(uuid)
+        return found
 
     def declare(
         self,

@@ -35,6 +35,7 @@ class Outcome(t.NamedTuple):
     restart_required: t.Sequence[str] = ()
     applied_live: t.Sequence[str] = ()
     vm: Facts | None = None
+    warning: str = ""
     error: ArchipelError | None = None
 
     @property
@@ -75,7 +76,7 @@ def converge(agents: Agents, specs: t.Sequence[Spec], check: bool) -> list[Outco
         if isinstance(decision, ArchipelError):
             outcomes.append(Outcome(_spec.label(spec), error=decision))
         else:
-            outcomes.append(Outcome(decision.name, vm=decision.existing))
+            outcomes.append(Outcome(decision.name, vm=decision.existing, warning=decision.warning))
     run = _Run(agents, specs, decisions, outcomes, check)
     # A machine that is to be stopped stops first: what is off moves without its memory.
     if not check:

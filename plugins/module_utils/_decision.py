@@ -19,6 +19,10 @@ from .archipel_protocol import jids
 from .archipel_protocol.declaration import Facts
 from .archipel_protocol.errors import ArchipelError
 
+# Those in which a declaration may start what is off.
+_STARTS = frozenset(("running", "paused", "saved", "restarted"))
+_OFF = frozenset(("stopped", "saved"))
+
 
 class Decision(t.NamedTuple):
     """Where a declaration is made true: ``host`` None: nowhere, nothing is to be done. ``target``: it moves there."""
@@ -28,64 +32,101 @@ class Decision(t.NamedTuple):
     host: str | None
     existing: Facts | None = None
     target: str | None = None
+    warning: str = ""
+
+
+class Fleet(t.NamedTuple):
+    """What is known of all hypervisors.
+
+    ``vms`` are the machines found, ``known`` the nodes of all hypervisors, ``silent`` why some did not answer, and
+    ``holders`` whose agents manage a machine that libvirt there does not have, by UUID. ``registered`` are the UUIDs
+    that have an account, of the machines that were found nowhere.
+    """
+
+    vms: t.Sequence[Facts]
+    known: t.Sequence[str]
+    domain: str
+    silent: t.Mapping[str, str] = {}
+    holders: t.Mapping[str, t.Sequence[str]] = {}
+    registered: t.Collection[str] = ()
 
 
 def decisions(agents: Agents, specs: t.Sequence[Spec]) -> list[Decision | ArchipelError]:
     """What is decided of each of ``specs``, or why it cannot be; their order."""
-    names = {spec["name"] for spec in specs if spec["name"] is not None}
-    uuids = {
-        spec["uuid"].lower() if spec["uuid"] is not None else jids.vm_uuid(spec["name"], agents.domain)
-        for spec in specs
-    }
-    inventory = agents.inventory(sorted(names), sorted(uuids))
-    silent = {node: error.message for node, error in inventory.silent.items()}
+    fleet = _survey(agents, specs)
     found: list[Decision | ArchipelError] = []
     for spec in specs:
         try:
-            found.append(decide(spec, inventory.vms, agents.known, silent, agents.domain))
+            found.append(decide(spec, fleet))
         except ArchipelError as exc:
             found.append(exc)
     return found
 
 
-def decide(
-    spec: Spec, vms: t.Sequence[Facts], known: t.Sequence[str], silent: t.Mapping[str, str], domain: str
-) -> Decision:
-    """Where ``spec`` is made true, given all machines found (``vms``), and why some hypervisors were ``silent``.
+def _survey(agents: Agents, specs: t.Sequence[Spec]) -> Fleet:
+    uuids = {_uuid(spec, agents.domain) for spec in specs}
+    names = {spec["name"] for spec in specs if spec["name"] is not None}
+    inventory = agents.inventory(sorted(names), sorted(uuids))
+    vms = list(inventory.vms)
+    # One that was found by its name, has another UUID than the derived one and may be started: it must run nowhere
+    # else, under whatever name.
+    starting = {spec["name"] for spec in specs if spec["state"] in _STARTS}
+    others = {vm["uuid"] for vm in vms if vm["name"] in starting and vm["state"] in _OFF} - uuids
+    if others:
+        answering = [node for node in agents.known if node not in inventory.silent]
+        twins = agents.inventory(uuids=sorted(others), hypervisors=answering).vms
+        vms += [vm for vm in twins if vm["name"] not in names]
+    seen = {vm[key] for vm in vms for key in ("name", "uuid")}
+    missing = [
+        uuid
+        for uuid, spec in ((_uuid(spec, agents.domain), spec) for spec in specs)
+        if spec["state"] != "absent" and not {uuid, spec["name"]} & seen and uuid not in inventory.holders
+    ]
+    silent = {node: error.message for node, error in inventory.silent.items()}
+    registered = agents.registered(missing) if missing else ()
+    return Fleet(vms, agents.known, agents.domain, silent, inventory.holders, registered)
 
-    Raises Conflict, HypervisorUnknown, AgentOffline or InvalidSpec where it cannot be, or must not.
-    """
-    name, wanted_host = spec["name"], spec["hypervisor"]
-    if wanted_host is not None and wanted_host not in known:
-        raise HypervisorUnknown(
-            "hypervisor: '{}' is not a hypervisor of this platform; there are {}".format(wanted_host, ", ".join(known))
-        )
-    uuid = spec["uuid"].lower() if spec["uuid"] is not None else jids.vm_uuid(name, domain)
-    found = _found(spec, uuid, vms)
+
+def _uuid(spec: Spec, domain: str) -> str:
+    """The one given, or derived."""
+    return str(spec["uuid"]).lower() if spec["uuid"] is not None else jids.vm_uuid(spec["name"], domain)
+
+
+def decide(spec: Spec, fleet: Fleet) -> Decision:
+    """Where ``spec`` is made true. Raises Conflict, HypervisorUnknown, AgentOffline or InvalidSpec where it cannot be,
+    or must not."""
+    wanted_host = spec["hypervisor"]
+    for option, node in [("hypervisor", wanted_host), *(("assume_lost", node) for node in spec["assume_lost"] or ())]:
+        if node is not None and node not in fleet.known:
+            raise HypervisorUnknown(
+                "{}: '{}' is not a hypervisor of this platform; there are {}".format(
+                    option, node, ", ".join(fleet.known)
+                )
+            )
+    found = _found(spec, fleet)
     if found is None:
-        return _decide_new(spec, uuid, known, silent)
+        return _decide_new(spec, fleet)
     if spec["state"] == "absent" or wanted_host in (None, found["hypervisor"]):
         return Decision(found["name"], found["uuid"], found["hypervisor"], found)
-    if wanted_host in silent:
+    if wanted_host in fleet.silent:
         raise AgentOffline(
             "'{}' is on {} and cannot move to {}: {}".format(
-                found["name"], found["hypervisor"], wanted_host, silent[wanted_host]
+                found["name"], found["hypervisor"], wanted_host, fleet.silent[wanted_host]
             )
         )
     return Decision(found["name"], found["uuid"], found["hypervisor"], found, wanted_host)
 
 
-def _found(spec: Spec, uuid: str, vms: t.Sequence[Facts]) -> Facts | None:
-    """The one machine that ``spec`` declares; None if there is none. ``uuid`` is the one given, or derived."""
+def _found(spec: Spec, fleet: Fleet) -> Facts | None:
+    """The one machine that ``spec`` declares; None if there is none."""
+    uuid, vms = _uuid(spec, fleet.domain), fleet.vms
     by_name = [vm for vm in vms if spec["name"] is not None and vm["name"] == spec["name"]]
     by_uuid = [vm for vm in vms if vm["uuid"] == uuid]
     found = by_uuid if spec["uuid"] is not None else by_name
-    if len(found) > 1:
-        raise Conflict(
-            "'{}' exists more than once: {}; remove or rename all but one".format(
-                _spec.label(spec), " and ".join(map(_place, sorted(found, key=_place)))
-            )
-        )
+    same = {vm["uuid"] for vm in found}
+    copies = [vm for vm in vms if vm in found or vm["uuid"] in same]
+    if len(copies) > 1:
+        raise Conflict(_more_than_once(_spec.label(spec), copies))
     for other in by_name if spec["uuid"] is not None else []:
         if other["uuid"] != uuid:
             raise Conflict("name: '{}' is already that of {}".format(spec["name"], _place(other)))
@@ -96,35 +137,84 @@ def _found(spec: Spec, uuid: str, vms: t.Sequence[Facts]) -> Facts | None:
                     spec["name"], uuid, other["name"], other["hypervisor"]
                 )
             )
-    if not found:
-        return None
-    if not found[0]["managed"]:
-        raise Conflict(
-            "'{}' is used by a domain on {} that is not managed; archipel_import brings it under management".format(
-                _spec.label(spec), found[0]["hypervisor"]
-            )
+    if found and not found[0]["managed"]:
+        raise Conflict(_unmanaged(_spec.label(spec), found[0], fleet))
+    return found[0] if found else None
+
+
+def _more_than_once(name: str, copies: t.Sequence[Facts]) -> str:
+    places = " and ".join(map(_place, sorted(copies, key=_place)))
+    text = f"'{name}' exists more than once: {places}; remove or rename all but one"
+    arriving = [vm for vm in copies if not vm["managed"] and vm["state"] == "paused"]
+    if len(copies) == 2 and len(arriving) == 1:
+        # What libvirt shows at the target of a migration.
+        text += ", unless it is on its way to {}: then try again when it is there".format(arriving[0]["hypervisor"])
+    return text
+
+
+def _unmanaged(name: str, vm: Facts, fleet: Fleet) -> str:
+    """Why a machine that the agent beside it does not manage cannot be declared."""
+    sources = fleet.holders.get(vm["uuid"])
+    if sources:
+        return "'{}' is on its way from {} to {}, and its account is not there yet; try again in a minute".format(
+            name, sources[0], vm["hypervisor"]
         )
-    return found[0]
+    text = "'{}' is used by a domain on {} that is not managed; ".format(name, vm["hypervisor"])
+    if fleet.silent:
+        text += "unless it has just come from {}, whose agent is silent, ".format(" or ".join(sorted(fleet.silent)))
+    return text + "archipel_import brings it under management"
 
 
-def _decide_new(spec: Spec, uuid: str, known: t.Sequence[str], silent: t.Mapping[str, str]) -> Decision:
+def _decide_new(spec: Spec, fleet: Fleet) -> Decision:
     """The decision about a machine that was found nowhere."""
-    name, host = _spec.label(spec), spec["hypervisor"]
+    name, uuid = _spec.label(spec), _uuid(spec, fleet.domain)
+    lost = sorted(set(spec["assume_lost"] or ()) & set(fleet.silent))
+    silent = sorted(set(fleet.silent) - set(lost))
     if silent:
         raise AgentOffline(
-            "'{}' was found nowhere, but may be on {}, so nothing is done: {}".format(
-                name, " or ".join(sorted(silent)), "; ".join(silent[node] for node in sorted(silent))
-            )
+            "'{}' was found nowhere, but may be on {}, so nothing is done: {}; what is lost for good is named in "
+            "assume_lost".format(name, " or ".join(silent), "; ".join(fleet.silent[node] for node in silent))
         )
     if spec["state"] == "absent":
         return Decision(name, uuid, None)
     if spec["name"] is None:
         raise Conflict(f"uuid: {uuid} was found on no hypervisor, and a new virtual machine needs a name")
-    if host is None and len(known) > 1:
-        raise InvalidSpec(["hypervisor: '{}' is new, so say where: {}".format(name, ", ".join(known))])
+    host = _host_of_new(spec, fleet, name, uuid)
     if spec["memory"] is None and spec["xml"] is None:
         raise InvalidSpec([f"memory: '{name}' is new, so say how much, such as 2GiB"])
-    return Decision(name, uuid, host or known[0])
+    return Decision(name, uuid, host, warning=_of_account(fleet, name, uuid, lost, host))
+
+
+def _host_of_new(spec: Spec, fleet: Fleet, name: str, uuid: str) -> str:
+    """The hypervisor where a machine is made. One that was undefined past its agent is made where that agent is."""
+    host, holders = spec["hypervisor"], fleet.holders.get(uuid, ())
+    if holders and host not in (None, *holders):
+        raise Conflict(
+            f"'{name}' cannot be made on {host}: {holders[0]} manages it, though it has no definition there any more; "
+            f"declare it on {holders[0]}, from where it can move"
+        )
+    if host is None and len(fleet.known) > 1 and not holders:
+        raise InvalidSpec(["hypervisor: '{}' is new, so say where: {}".format(name, ", ".join(fleet.known))])
+    host = host or (holders or fleet.known)[0]
+    if host in fleet.silent:
+        raise AgentOffline(f"'{name}' cannot be made on {host}: {fleet.silent[host]}")
+    return host
+
+
+def _of_account(fleet: Fleet, name: str, uuid: str, lost: t.Sequence[str], host: str) -> str:
+    """What is to be said about the account of a machine that was found nowhere; "" if there is none."""
+    if uuid not in fleet.registered:
+        return ""
+    account = jids.vm_jid(uuid, fleet.domain)
+    if not lost:
+        raise Conflict(
+            f"'{name}' was found on no hypervisor, but has an account, {account}, so it may be on one that the platform"
+            " does not know any more, and nothing is done; if it is lost, remove the account with archipel_user"
+        )
+    return (
+        f"the account of '{name}', {account}, has a password that only {' or '.join(lost)} knows; remove it with "
+        f"archipel_user, and the agent of {host} makes it anew"
+    )
 
 
 def _place(vm: Facts) -> str:

@@ -49,6 +49,7 @@ def argument_spec() -> dict[str, dict[str, t.Any]]:
         "state": {"type": "str", "choices": list(states.DESIRED), "default": "present"},
         "hypervisor": {"type": "str"},
         "migration": {"type": "dict", "options": _MIGRATION},
+        "assume_lost": {"type": "list", "elements": "str"},
         "autostart": {"type": "bool"},
         "tags": {"type": "list", "elements": "str"},
         "protected": {"type": "bool"},
@@ -118,9 +119,10 @@ def _migration_problems(spec: Spec) -> t.Iterator[str]:
         bandwidth.append("bandwidth: '{}' is no whole number of MiB".format(stated["bandwidth"]))
     found = bandwidth or migration.problems(migration_of(spec))
     yield from (f"migration.{problem}" for problem in found)
-    if stated["timeout"] is not None and stated["timeout"] >= spec["wait_timeout"]:
+    limit = spec["wait_timeout"]
+    if stated["timeout"] is not None and limit is not None and stated["timeout"] >= limit:
         yield "migration.timeout: must be less than wait_timeout ({:g} s), at which the migration is given up".format(
-            spec["wait_timeout"]
+            limit
         )
 
 

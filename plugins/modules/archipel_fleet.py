@@ -144,6 +144,9 @@ def main() -> None:
             outcomes = _converge.converge(Agents(client), module.params["vms"], module.check_mode)
     except ArchipelError as exc:
         module.fail_json(msg=exc.message)
+    for outcome in outcomes:
+        if outcome.warning:
+            module.warn(outcome.warning)
     result: dict[str, t.Any] = {
         "changed": any(outcome.changed for outcome in outcomes),
         "vms": [report(outcome) for outcome in outcomes],

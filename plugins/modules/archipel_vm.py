@@ -163,6 +163,8 @@ def main() -> None:
     try:
         with Client(_connection.options(module.params)) as client:
             outcome = _converge.converge(Agents(client), [module.params], module.check_mode)[0]
+        if outcome.warning:
+            module.warn(outcome.warning)
         if outcome.error is not None:
             raise outcome.error
     except ArchipelError as exc:

@@ -252,7 +252,7 @@ def test_a_machine_that_was_paused_stays_paused(guest):
         {"auto_converge": True, "compression": "xbzrle", "bandwidth": 400, "downtime": 2000},
         {"parallel_connections": 2, "downtime": 2000},
     ],
-    ids=lambda migration: "+".join(migration),
+    ids="+".join,
 )
 def test_options_under_load(guest, migration):
     guest.define(cmdline=BUSY)

@@ -32,6 +32,8 @@ class Client:
         return [self._reply(request) for request in requests]
 
     def _reply(self, request):
+        if request.kind == "get":
+            return None  # nobody has a vCard
         namespace, action, element = payloads.parse_request(request.payload)
         try:
             found = self.answer(request.to.partition("@")[0], action, declaration.decode(element.text))

@@ -47,10 +47,15 @@ _UNMANAGED = ", which is not managed here; archipel_import brings it under manag
 async def inventory(entity: t.Any, request: Request) -> str:
     """All domains, or those asked for, managed or not; by UUID, and page by page for who asks so."""
     agent, selection = entity.agent, wanted.selection(wire.decode(request.text))
-    page, more = selection.page(await agent.libvirt.call(domains.identities))
+    known = await agent.libvirt.call(domains.identities)
+    page, more = selection.page(known)
     machines = await agent.libvirt.call(domains.survey, lambda uuid, name: selection.details, frozenset(page))
     found = [facts(agent, machine) for machine in sorted(machines, key=lambda machine: machine.uuid)]
     answer: dict[str, t.Any] = {"hypervisor": agent.node, "vms": found}
+    if selection.uuids and not selection.after:
+        missing = selection.uuids - {one.uuid for one in known}
+        undefined = sorted(uuid for uuid in missing if agent.is_managed(uuid))
+        answer.update({"undefined": undefined} if undefined else {})
     if selection.most is not None:
         count = wire.fitting(found)
         if count < len(found):
