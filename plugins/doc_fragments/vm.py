@@ -73,6 +73,8 @@ options:
       - A new one needs it, unless the platform has one hypervisor only.
       - Before anything moves, and in check mode, both hypervisors are asked whether it can - processor, free memory,
         networks, storage, media, devices, the way from the one to the other - and all reasons against it are told.
+      - How far a live migration is, is printed while the task runs, if it runs on the controller itself and not in the
+        background or with C(no_log).
     type: str
   assume_lost:
     description:

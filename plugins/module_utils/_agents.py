@@ -130,6 +130,12 @@ class Agents:
             for node, answer in self.ask(elements, work).items()
         }
 
+    async def asked(self, node: str, action: str, request: t.Mapping[str, t.Any]) -> dict[str, t.Any] | ArchipelError:
+        """As declare() of one hypervisor, for what runs beside() the client."""
+        element = payloads.request(ns.DECLARATION, action, text=declaration.encode(request))
+        answer = await self.client.asked(Request(jids.hypervisor_jid(node, self.domain), element))
+        return answer if isinstance(answer, ArchipelError) else _decoded(node, answer)
+
     def ask(
         self, elements: t.Mapping[str, ET.Element], work: float = 0.0
     ) -> dict[str, ET.Element | ArchipelError | None]:

@@ -79,6 +79,16 @@ class Client:
         """Sends all requests at once; the answers in their order, an error in the place of one that failed."""
         return self._run(self._gather(requests))
 
+    def beside(self, work: t.Callable[[], t.Coroutine[t.Any, t.Any, None]]) -> None:
+        """Begins ``work()``, which goes on while this client waits for answers, and ends with the session."""
+        if self._loop is None:
+            raise RuntimeError("Client is used outside of its with block")
+        self._loop.create_task(work())
+
+    async def asked(self, request: Request) -> ET.Element | ArchipelError | None:
+        """As gather() of one request, for what runs beside()."""
+        return await self._ask(request)
+
     def hypervisors(self) -> list[str]:
         """The nodes of the platform's hypervisors, online or not, sorted: a group of the account's roster."""
         roster = self.send(Request(None, ET.Element(f"{{{ns.ROSTER}}}query"), kind="get"))

@@ -15,6 +15,8 @@ from . import _decision, _domain, _spec
 from ._agents import Agents
 from ._decision import Decision
 from ._errors import AgentOffline, NoAnswer
+from ._moves import Moves
+from ._progress import Progress
 from ._spec import Spec
 from .archipel_protocol import declaration
 from .archipel_protocol.declaration import Facts, Result
@@ -65,7 +67,7 @@ def problems(specs: t.Sequence[Spec | None], option: str) -> list[str]:
     return found
 
 
-def converge(agents: Agents, specs: t.Sequence[Spec], check: bool) -> list[Outcome]:
+def converge(agents: Agents, specs: t.Sequence[Spec], check: bool, progress: Progress | None = None) -> list[Outcome]:
     """Makes all of ``specs``, already validated, true, or with ``check`` says what that would change.
 
     An Outcome for each, in their order. One that fails does not keep the others.
@@ -77,7 +79,7 @@ def converge(agents: Agents, specs: t.Sequence[Spec], check: bool) -> list[Outco
             outcomes.append(Outcome(_spec.label(spec), error=decision))
         else:
             outcomes.append(Outcome(decision.name, vm=decision.existing, warning=decision.warning))
-    run = _Run(agents, specs, decisions, outcomes, check)
+    run = _Run(agents, specs, decisions, outcomes, check, progress or Progress())
     # A machine that is to be stopped stops first: what is off moves without its memory.
     if not check:
         run.foresee_moves(_stops)
@@ -113,12 +115,14 @@ class _Run:
         decisions: t.Sequence[Decision | ArchipelError],
         outcomes: list[Outcome],
         check: bool,
+        progress: Progress,
     ) -> None:
         self.agents = agents
         self.specs = specs
         self.outcomes = outcomes
         self.decisions = decisions
         self.check = check
+        self.moves = Moves(agents, progress)
         self.hosts = [None if isinstance(decision, ArchipelError) else decision.host for decision in decisions]
 
     def move(self, which: t.Callable[[Spec], bool]) -> None:
@@ -144,7 +148,9 @@ class _Run:
             work = _FORESIGHT
             if action == declaration.MIGRATE:
                 work += max(self.specs[index]["wait_timeout"] for index in batch)
+                self.moves.begin([self._decision(index) for index in batch])
             answers = self.agents.declare(action, requests, work)
+            self.moves.end()
             yield from ((index, answers[self._host(index)]) for index in batch)
 
     def declare(self) -> None:

@@ -122,11 +122,15 @@ def _found(spec: Spec, fleet: Fleet) -> Facts | None:
     uuid, vms = _uuid(spec, fleet.domain), fleet.vms
     by_name = [vm for vm in vms if spec["name"] is not None and vm["name"] == spec["name"]]
     by_uuid = [vm for vm in vms if vm["uuid"] == uuid]
-    found = by_uuid if spec["uuid"] is not None else by_name
+    found = _without_arrivals(by_uuid if spec["uuid"] is not None else by_name)
     same = {vm["uuid"] for vm in found}
-    copies = [vm for vm in vms if vm in found or vm["uuid"] in same]
+    copies = _without_arrivals([vm for vm in vms if vm in found or vm["uuid"] in same])
     if len(copies) > 1:
-        raise Conflict(_more_than_once(_spec.label(spec), copies))
+        raise Conflict(
+            "'{}' exists more than once: {}; remove or rename all but one".format(
+                _spec.label(spec), " and ".join(map(_place, sorted(copies, key=_place)))
+            )
+        )
     for other in by_name if spec["uuid"] is not None else []:
         if other["uuid"] != uuid:
             raise Conflict("name: '{}' is already that of {}".format(spec["name"], _place(other)))
@@ -142,14 +146,12 @@ def _found(spec: Spec, fleet: Fleet) -> Facts | None:
     return found[0] if found else None
 
 
-def _more_than_once(name: str, copies: t.Sequence[Facts]) -> str:
-    places = " and ".join(map(_place, sorted(copies, key=_place)))
-    text = f"'{name}' exists more than once: {places}; remove or rename all but one"
+def _without_arrivals(copies: list[Facts]) -> list[Facts]:
+    """``copies`` without what the target of a live migration shows: it is paused there, and nobody's yet."""
     arriving = [vm for vm in copies if not vm["managed"] and vm["state"] == "paused"]
-    if len(copies) == 2 and len(arriving) == 1:
-        # What libvirt shows at the target of a migration.
-        text += ", unless it is on its way to {}: then try again when it is there".format(arriving[0]["hypervisor"])
-    return text
+    left = [vm for vm in copies if vm not in arriving]
+    moving = len(left) == 1 and left[0]["managed"] and left[0]["state"] not in _OFF
+    return left if moving and len(arriving) == 1 and arriving[0]["uuid"] == left[0]["uuid"] else copies
 
 
 def _unmanaged(name: str, vm: Facts, fleet: Fleet) -> str:

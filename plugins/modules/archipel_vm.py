@@ -151,6 +151,7 @@ applied_live:
 from ansible_collections.archipel.platform.plugins.module_utils import _arguments, _connection, _converge, _spec
 from ansible_collections.archipel.platform.plugins.module_utils._agents import Agents
 from ansible_collections.archipel.platform.plugins.module_utils._client import Client
+from ansible_collections.archipel.platform.plugins.module_utils._progress import Progress
 from ansible_collections.archipel.platform.plugins.module_utils.archipel_protocol.errors import ArchipelError
 
 
@@ -160,9 +161,10 @@ def main() -> None:
         argument_spec={**_connection.argument_spec(), **_spec.argument_spec()},
         supports_check_mode=True,
     )
+    progress = Progress.of(module)
     try:
         with Client(_connection.options(module.params)) as client:
-            outcome = _converge.converge(Agents(client), [module.params], module.check_mode)[0]
+            outcome = _converge.converge(Agents(client), [module.params], module.check_mode, progress)[0]
         if outcome.warning:
             module.warn(outcome.warning)
         if outcome.error is not None:

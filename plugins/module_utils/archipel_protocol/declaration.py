@@ -21,6 +21,7 @@ PLAN = "plan"
 APPLY = "apply"
 MIGRATE = "migrate"
 MIGRATE_PLAN = "migrate_plan"
+PROGRESS = "progress"
 
 # Largest text of one payload, in characters; ejabberd's stanza limit (role ejabberd) leaves room for its escapes.
 MAX_PAYLOAD = 4 * 1024 * 1024
@@ -101,6 +102,14 @@ class Result(t.TypedDict, total=False):
     vm: Facts | None  # None: does not exist
     error: str
     code: int
+
+
+class Job(t.TypedDict):
+    """A machine that moves live: per cent of its data that are over there, and the bytes that are not."""
+
+    uuid: str
+    percent: int
+    remaining: int
 
 
 def fitting(items: t.Sequence[t.Mapping[str, t.Any]], room: int = ROOM) -> int:

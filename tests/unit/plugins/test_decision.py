@@ -43,6 +43,9 @@ def vm(hypervisor, name="web", uuid=WEB, managed=True, state="running"):
         # Elsewhere than declared: it moves.
         ({"hypervisor": "hv1"}, [vm("hv2")], BOTH, {}, ("hv2", "hv1")),
         ({"hypervisor": "hv1", "state": "stopped"}, [vm("hv2")], BOTH, {}, ("hv2", "hv1")),
+        # What an interrupted migration has not moved yet goes on.
+        ({"hypervisor": "hv2"}, [vm("hv1"), vm("hv2", managed=False, state="paused")], BOTH, {}, ("hv1", "hv2")),
+        ({"uuid": WEB}, [vm("hv1"), vm("hv2", managed=False, state="paused")], BOTH, {}, ("hv1", None)),
         # What is lost is not waited for; what answers is asked all the same.
         ({"hypervisor": "hv1", "memory": "1GiB", "assume_lost": ["hv2"]}, [], BOTH, SILENT, ("hv1", None)),
         ({"hypervisor": "hv1", "memory": "1GiB", "assume_lost": ["hv2"]}, [], BOTH, {}, ("hv1", None)),
@@ -149,11 +152,10 @@ def test_a_uuid_alone_finds_its_machine():
         ),
         (
             {"name": "web"},
-            [vm("hv1"), vm("hv2", managed=False, state="paused")],
+            [vm("hv1", state="stopped"), vm("hv2", managed=False, state="paused")],
             {},
             Conflict,
-            f"'web' exists more than once: {WEB} on hv1 and {WEB} on hv2; remove or rename all but one, unless it is on "
-            "its way to hv2: then try again when it is there",
+            f"'web' exists more than once: {WEB} on hv1 and {WEB} on hv2; remove or rename all but one",
         ),
         (
             {"name": "web"},

@@ -59,6 +59,7 @@ CAPABILITIES = (
     "vm_definition",
     "declaration",
     "migration",
+    "migration_progress",
     "handover",
     "permission_control",
     "avatars",

@@ -17,7 +17,7 @@ import urllib.parse
 
 from archipel_protocol import declaration as wire, errors, jids, namespaces as ns, payloads, states
 
-from . import granting, migration_needs, migration_options, wanted, xmpp
+from . import granting, migration_needs, migration_options, migration_progress, wanted, xmpp
 from .backoff import pauses
 from .config import Peer
 from .dispatch import Reply, Request, handler
@@ -35,11 +35,10 @@ log = logging.getLogger(__name__)
 _UNDEFINE = libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
 
 # Seconds: for the hand-over within the request that asked for the move, for a connection to the target's libvirt, for
-# the target's answers (a target that dies answers nothing, and is asked again), between two looks at the progress.
+# the target's answers (a target that dies answers nothing, and is asked again).
 _HANDOVER = 60.0
 _REACH = 5.0
 _ANSWERS = {QUERY: 10.0, OFFER: LOGIN + 5.0}
-_PROGRESS = 3.0
 # libvirt's port for TLS (https://libvirt.org/uri.html).
 _TLS_PORT = 16514
 
@@ -92,23 +91,51 @@ async def migrate(agent: Agent, move: Move) -> dict[str, t.Any]:
     """
     peer, vm = _parties(agent, move)
     uuid = move.uuid
+    row, settling = agent.store.row(vm.bare), agent.settling.get(uuid)
+    if row is not None and row.handover_to == peer.jid and settling is not None and not settling.done():
+        return await _go_on(agent, vm, peer, settling, move)
     async with agent.lock(uuid):
         copies = await _preflight(agent, vm, peer, move)
         active, autostart = await agent.libvirt.call(_before, uuid)
         log.info("%s (%s) begins to move to %s", vm.name, uuid, peer.node)
         agent.store.change(vm.bare, handover_to=peer.jid, handover_autostart=autostart)
         fault = await _move(agent, vm, peer, active, move, copies)
-        settling = agent.spawn(_settle_until_done(agent, vm, peer), f"hand-over of {uuid}")
-        agent.settling[uuid] = settling
-        done, dummy = await asyncio.wait({settling}, timeout=_HANDOVER)
-        if not done:
-            message = f"it is not known yet whether {vm.name} has moved to {peer.node}; the agent goes on to find out"
-            raise errors.ArchipelError(message + (f": {fault.message}" if fault else ""), errors.CODE_VM_MIGRATE)
-        reply = settling.result()
-        if reply is None:
-            text = fault.message if fault else "libvirt still has it here"
-            raise errors.ArchipelError(f"{vm.name} stays on {agent.node}: {text}", errors.CODE_VM_MIGRATE) from fault
-        return reply
+        settling = agent.settling[uuid] = agent.spawn(_settle_until_done(agent, vm, peer), f"hand-over of {uuid}")
+        return await _settled(agent, vm, peer, settling, fault)
+
+
+async def _go_on(
+    agent: Agent, vm: VirtualMachineEntity, peer: Peer, settling: asyncio.Task[t.Any], move: Move
+) -> dict[str, t.Any]:
+    """Waits for the end of a move that was interrupted, with the limits of this request."""
+    fault = None
+    try:
+        given_up = await _await_end(agent, vm, settling, True, move)
+        if given_up is not None:
+            fault = _too_long(given_up)
+    except errors.ArchipelError as error:
+        # libvirt has nothing to give up any more; what is missing is the peer's part.
+        fault = error
+    return await _settled(agent, vm, peer, settling, fault)
+
+
+async def _settled(
+    agent: Agent,
+    vm: VirtualMachineEntity,
+    peer: Peer,
+    settling: asyncio.Task[t.Any],
+    fault: errors.ArchipelError | None,
+) -> dict[str, t.Any]:
+    """The target's answer; raises ArchipelError with what is known so far, and ``fault``, where there is none."""
+    done, dummy = await asyncio.wait({settling}, timeout=_HANDOVER)
+    if not done:
+        message = f"it is not known yet whether {vm.name} has moved to {peer.node}; the agent goes on to find out"
+        raise errors.ArchipelError(message + (f": {fault.message}" if fault else ""), errors.CODE_VM_MIGRATE)
+    reply = settling.result()
+    if reply is None:
+        text = fault.message if fault else "libvirt still has it here"
+        raise errors.ArchipelError(f"{vm.name} stays on {agent.node}: {text}", errors.CODE_VM_MIGRATE) from fault
+    return reply
 
 
 def resume(agent: Agent) -> None:
@@ -197,7 +224,7 @@ async def _move(
     """libvirt's part; the error that it ends with does not tell by itself where the machine is."""
     work = agent.libvirt.call_apart(migration_options.migrate, vm.uuid, peer.uri, active, move.migration, copies)
     moving = asyncio.ensure_future(work)
-    progress = agent.spawn(_show_progress(agent, vm), f"progress of {vm.uuid}") if active else None
+    progress = agent.spawn(migration_progress.show(agent, vm), f"progress of {vm.uuid}") if active else None
     given_up = None
     try:
         given_up = await _await_end(agent, vm, moving, active, move)
@@ -205,7 +232,7 @@ async def _move(
     except errors.ArchipelError as fault:
         log.warning("%s does not move to %s: %s", vm.name, peer.node, fault.message)
         if given_up is not None:
-            return errors.ArchipelError(f"the migration was not done within {given_up:g} s", errors.CODE_VM_MIGRATE)
+            return _too_long(given_up)
         return fault
     finally:
         if progress is not None:
@@ -213,8 +240,12 @@ async def _move(
     return None
 
 
+def _too_long(seconds: float) -> errors.ArchipelError:
+    return errors.ArchipelError(f"the migration was not done within {seconds:g} s", errors.CODE_VM_MIGRATE)
+
+
 async def _await_end(
-    agent: Agent, vm: VirtualMachineEntity, moving: asyncio.Future[None], active: bool, move: Move
+    agent: Agent, vm: VirtualMachineEntity, moving: asyncio.Future[t.Any], active: bool, move: Move
 ) -> float | None:
     """Returns when libvirt is done, or was told to give up: then the seconds after which.
 
@@ -244,17 +275,6 @@ async def _await_end(
         if then == migration_options.POST_COPY:
             return None
     return None
-
-
-async def _show_progress(agent: Agent, vm: VirtualMachineEntity) -> None:
-    """Archipel's "Migrating - N%"; libvirt has no event for it."""
-    while True:
-        try:
-            percent = await agent.libvirt.call(_progress, vm.uuid)
-        except errors.ArchipelError:
-            return
-        vm.show(vm.shown[0], f"Migrating - {percent}%")
-        await asyncio.sleep(_PROGRESS)
 
 
 async def _settle_until_done(agent: Agent, vm: VirtualMachineEntity, peer: Peer) -> dict[str, t.Any] | None:
@@ -336,13 +356,6 @@ def _before(connection: libvirt.virConnect, uuid: str) -> tuple[bool, bool]:
     """(active, autostart)"""
     domain = connection.lookupByUUIDString(uuid)
     return bool(domain.isActive()), bool(domain.isPersistent() and domain.autostart())
-
-
-def _progress(connection: libvirt.virConnect, uuid: str) -> int:
-    """Per cent of the data that is known to be sent."""
-    job = connection.lookupByUUIDString(uuid).jobStats()
-    total = job.get(libvirt.VIR_DOMAIN_JOB_DATA_TOTAL, 0)
-    return int(100 * job.get(libvirt.VIR_DOMAIN_JOB_DATA_PROCESSED, 0) / total) if total else 0
 
 
 def _undefine(connection: libvirt.virConnect, uuid: str) -> None:

@@ -154,6 +154,12 @@ def selection(payload: dict[str, t.Any]) -> Selection:
     )
 
 
+def uuids(payload: dict[str, t.Any]) -> list[str]:
+    """The request of ``progress``."""
+    _known(payload, ("uuids",), "")
+    return [uuid.lower() for uuid in _strings(payload, "uuids") or []]
+
+
 def machines(payload: dict[str, t.Any]) -> tuple[list[Desired], bool]:
     """(machines, whether facts are asked for) of the request of ``plan`` and ``apply``."""
     _known(payload, ("vms", "facts"), "")
