@@ -7,22 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import re
+import subprocess
 import uuid as uuidlib
 from xml.sax.saxutils import escape
 
 import pytest
 from fault_world import PAUSED, RUNNING, World
+from moving_guest import BUSY, SLOW, Guest
 from people import Failed, until
 
-# A guest that writes 64 MiB of its memory over and over, so that 4 MiB/s never catch up with it.
-BUSY = "edd=off console=ttyS0 load=64"
-SLOW = {"bandwidth": 4}
-GUEST = (
-    "<domain type='qemu'><name>{name}</name><uuid>{uuid}</uuid><memory unit='MiB'>192</memory><vcpu>1</vcpu>"
-    "<os><type arch='x86_64' machine='pc'>hvm</type><kernel>/vm/guest/vmlinuz</kernel><initrd>/vm/guest/initrd</initrd>"
-    "<cmdline>{cmdline}</cmdline></os><features><acpi/></features><devices>{devices}"
-    "<serial type='file'><source path='/tmp/{name}.log'/></serial></devices></domain>"
-)
 FOLDER = "/var/lib/libvirt/migration-test"
 POOL = f"<pool type='dir'><name>migration-test</name><target><path>{FOLDER}</path></target></pool>"
 
@@ -30,53 +25,6 @@ POOL = f"<pool type='dir'><name>migration-test</name><target><path>{FOLDER}</pat
 @pytest.fixture(scope="module")
 def world(platform):
     return World(platform)
-
-
-class Guest:
-    """A domain that virsh defines on the first hypervisor and the agent there manages."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.here, self.there = world.hosts
-        self.uuid = str(uuidlib.uuid4())
-        self.name = "migration-test-" + self.uuid[:8]
-
-    def run(self, command: str, host: str | None = None, check: bool = True) -> str:
-        return self.world.platform.run(host or self.here, command, check)
-
-    def define(self, devices: str = "", cmdline: str = "edd=off console=ttyS0") -> None:
-        xml = GUEST.format(name=self.name, uuid=self.uuid, devices=devices, cmdline=cmdline)
-        self.run(f"cat > /tmp/{self.name}.xml <<'END'\n{xml}\nEND\nvirsh -q define /tmp/{self.name}.xml")
-        self.world.act(self.here, "manage", self.uuid)
-
-    def start(self) -> None:
-        """Returns when the guest works: it heard of its load before it told that it lives."""
-        self.run(f"virsh -q start {self.uuid}")
-        until(lambda: "heartbeat" in self.run(f"cat /tmp/{self.name}.log"), 120)
-
-    def ask(self, action: str, **request) -> dict:
-        return self.world.declare(self.here, action, {"uuid": self.uuid, "to": self.there, **request})
-
-    def refused(self, action: str, **request) -> str:
-        with pytest.raises(Failed) as caught:
-            self.ask(action, **request)
-        return caught.value.text
-
-    def stands(self) -> tuple[list[str], int | None]:
-        """(where libvirt has it, virDomainState)"""
-        truth = self.world.truth()
-        return truth.places(self.uuid), truth.state(self.uuid)
-
-    def heartbeats(self, host: str) -> int:
-        return self.run(f"grep -c heartbeat /tmp/{self.name}.log", host, check=False).count("\n")
-
-    def remove(self) -> None:
-        for host in self.world.hosts:
-            for command in ("destroy", "undefine --managed-save --snapshots-metadata"):
-                self.world.virsh(host, f"{command} {self.uuid}")
-            with contextlib.suppress(Failed):
-                self.world.act(host, "unmanage", self.uuid)
-            self.run(f"rm -f /tmp/{self.name}.*", host)
 
 
 @pytest.fixture
@@ -219,46 +167,48 @@ def test_options_that_cannot_be_meant(guest, migration, message):
     assert message in guest.refused("migrate_plan", migration=migration)
 
 
-def test_a_guest_under_load_is_given_up_in_time_and_runs_on(guest):
+@pytest.fixture(scope="module")
+def busy(world):
+    """A guest under load, for all tests that ask for it; each turns it where it has moved it."""
+    guest = Guest(world)
     guest.define(cmdline=BUSY)
-    guest.start()
-    told = guest.refused("migrate", timeout=4, migration=SLOW)
-    assert f"{guest.name} stays on {guest.here}: the migration was not done within 4 s" in told
-    assert guest.stands() == ([guest.here], RUNNING)
-    told = guest.refused("migrate", timeout=60, migration={**SLOW, "timeout": 3})
+    guest.boot()
+    yield guest
+    guest.remove()
+    world.settled()
+
+
+def test_a_guest_under_load_is_given_up_in_time_and_runs_on(busy):
+    told = busy.refused("migrate", timeout=4, migration=SLOW)
+    assert f"{busy.name} stays on {busy.here}: the migration was not done within 4 s" in told
+    assert busy.stands() == ([busy.here], RUNNING)
+    told = busy.refused("migrate", timeout=60, migration={**SLOW, "timeout": 3})
     assert "was not done within 3 s" in told
-    assert guest.stands() == ([guest.here], RUNNING)
-
-
-def test_a_guest_under_load_stands_still_until_it_has_moved(guest):
-    guest.define(cmdline=BUSY)
-    guest.start()
-    migration = {"bandwidth": 24, "timeout": 3, "timeout_action": "pause", "downtime": 1}
-    assert guest.ask("migrate", timeout=50, migration=migration)["vm"]["hypervisor"] == guest.there
-    assert guest.stands() == ([guest.there], RUNNING)
-
-
-def test_a_machine_that_was_paused_stays_paused(guest):
-    guest.define(cmdline=BUSY)
-    guest.start()
-    guest.run(f"virsh -q suspend {guest.uuid}")
-    guest.ask("migrate", timeout=50, migration={"timeout": 40, "timeout_action": "pause"})
-    assert guest.stands() == ([guest.there], PAUSED)
+    assert busy.stands() == ([busy.here], RUNNING)
 
 
 @pytest.mark.parametrize(
     "migration",
     [
+        {"bandwidth": 24, "timeout": 3, "timeout_action": "pause", "downtime": 1},
         {"auto_converge": True, "compression": "xbzrle", "bandwidth": 400, "downtime": 2000},
         {"parallel_connections": 2, "downtime": 2000},
     ],
     ids="+".join,
 )
-def test_options_under_load(guest, migration):
-    guest.define(cmdline=BUSY)
-    guest.start()
-    assert guest.ask("migrate", timeout=50, migration=migration)["vm"]["state"] == "running"
-    assert guest.stands() == ([guest.there], RUNNING)
+def test_a_guest_under_load_moves(busy, migration):
+    told = busy.ask("migrate", timeout=50, migration=migration)["vm"]
+    assert (told["hypervisor"], told["state"]) == (busy.there, "running")
+    assert busy.stands() == ([busy.there], RUNNING)
+    busy.turn()
+
+
+def test_a_machine_that_was_paused_stays_paused(busy):
+    busy.run(f"virsh -q suspend {busy.uuid}", busy.here)
+    busy.ask("migrate", timeout=50, migration={"timeout": 40, "timeout_action": "pause"})
+    assert busy.stands() == ([busy.there], PAUSED)
+    busy.turn()
+    busy.run(f"virsh -q resume {busy.uuid}")
 
 
 def test_disks_that_are_not_shared_are_copied(world, guest):
@@ -289,3 +239,29 @@ def test_disks_that_are_not_shared_are_copied(world, guest):
         guest.remove()
         for host in world.hosts:
             guest.run(f"virsh -q pool-destroy migration-test; rm -rf {FOLDER} /tmp/pool.xml", host, check=False)
+
+
+def test_how_far_it_is_is_printed_while_it_moves(busy, platform, tmp_path):
+    connection = {
+        "jid": f"automation@{platform.domain}",
+        "server": platform.address(platform.xmpp),
+        "ca_file": platform.ca_file,
+    }
+    limits = {"bandwidth": "16MiB", "timeout": 8, "timeout_action": "pause"}
+    task = {"name": busy.name, "hypervisor": busy.there, "migration": limits, **connection}
+    play = {"hosts": "localhost", "gather_facts": False, "tasks": [{"archipel.platform.archipel_vm": task}]}
+    (tmp_path / "play.yml").write_text(json.dumps([play]))
+    done = subprocess.run(
+        ["ansible-playbook", "-i", "localhost,", "-c", "local", tmp_path / "play.yml"],
+        env={**os.environ, "ARCHIPEL_PASSWORD": platform.password("automation")},
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = [line for line in done.stderr.splitlines() if line.startswith(busy.name)]
+    assert told[0] == f"{busy.name}: moves from {busy.here} to {busy.there}"
+    assert len(told) > 1
+    for line in told[1:]:
+        assert re.fullmatch(f"{re.escape(told[0])}, [0-9]+ %, [0-9]+MiB left", line)
+    busy.turn()

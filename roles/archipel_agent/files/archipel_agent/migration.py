@@ -70,7 +70,8 @@ async def plan_migration(entity: HypervisorEntity, request: Request) -> Reply:
     """The same request, with "off": bool? -> {}, or the error that ``migrate`` would end with before anything moves."""
     move = wanted.move(wire.decode(request.text))
     peer, vm = _parties(entity.agent, move)
-    await _preflight(entity.agent, vm, peer, move)
+    if _interrupted(entity.agent, vm, peer) is None:
+        await _preflight(entity.agent, vm, peer, move)
     return wire.encode({})
 
 
@@ -91,8 +92,8 @@ async def migrate(agent: Agent, move: Move) -> dict[str, t.Any]:
     """
     peer, vm = _parties(agent, move)
     uuid = move.uuid
-    row, settling = agent.store.row(vm.bare), agent.settling.get(uuid)
-    if row is not None and row.handover_to == peer.jid and settling is not None and not settling.done():
+    settling = _interrupted(agent, vm, peer)
+    if settling is not None:
         return await _go_on(agent, vm, peer, settling, move)
     async with agent.lock(uuid):
         copies = await _preflight(agent, vm, peer, move)
@@ -102,6 +103,14 @@ async def migrate(agent: Agent, move: Move) -> dict[str, t.Any]:
         fault = await _move(agent, vm, peer, active, move, copies)
         settling = agent.settling[uuid] = agent.spawn(_settle_until_done(agent, vm, peer), f"hand-over of {uuid}")
         return await _settled(agent, vm, peer, settling, fault)
+
+
+def _interrupted(agent: Agent, vm: VirtualMachineEntity, peer: Peer) -> asyncio.Task[t.Any] | None:
+    """What settles a move to ``peer`` that nobody waits for any more; None where there is none."""
+    row, settling = agent.store.row(vm.bare), agent.settling.get(vm.uuid)
+    if row is None or row.handover_to != peer.jid or agent.mutex(vm.uuid).locked():
+        return None
+    return None if settling is None or settling.done() else settling
 
 
 async def _go_on(
