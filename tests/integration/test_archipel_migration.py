@@ -10,6 +10,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 import uuid as uuidlib
 from xml.sax.saxutils import escape
 
@@ -252,7 +253,14 @@ def test_how_far_it_is_is_printed_while_it_moves(busy, platform, tmp_path):
     play = {"hosts": "localhost", "gather_facts": False, "tasks": [{"archipel.platform.archipel_vm": task}]}
     (tmp_path / "play.yml").write_text(json.dumps([play]))
     done = subprocess.run(
-        ["ansible-playbook", "-i", "localhost,", "-c", "local", tmp_path / "play.yml"],
+        [
+            "ansible-playbook",
+            "-c",
+            "local",
+            "-e",
+            f"ansible_python_interpreter={sys.executable}",
+            tmp_path / "play.yml",
+        ],
         env={**os.environ, "ARCHIPEL_PASSWORD": platform.password("automation")},
         capture_output=True,
         check=False,
