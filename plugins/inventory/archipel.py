@@ -11,19 +11,22 @@ short_description: The virtual machines and hypervisors of a platform
 version_added: 1.0.0
 description:
   - Makes hosts of the virtual machines of all hypervisors, and of the hypervisors if asked, with one login.
-  - The source is a YAML file whose name ends in C(archipel.yml) or C(archipel.yaml). It describes one platform; for
-    several, put several files into an inventory folder.
+  - The source is a YAML file whose name ends in C(archipel.yml) or C(archipel.yaml). It describes one platform, or with
+    O(domains) several.
   - A host has the name of its virtual machine. Where several hosts would have one name, each virtual machine of them is
-    C(name@hypervisor).
+    C(name@hypervisor), and where that is not enough C(name@hypervisor@domain). A hypervisor whose name another domain
+    has too is C(name@domain).
   - A virtual machine is in the groups C(archipel_vms), C(archipel_hypervisor_<hypervisor>), C(archipel_state_<state>)
-    and, for each of its tags, C(archipel_tag_<tag>), a hypervisor in C(archipel_hypervisors). Characters that a group's
-    name must not have become underscores.
+    and, for each of its tags, C(archipel_tag_<tag>), a hypervisor in C(archipel_hypervisors). Both are in
+    C(archipel_domain_<XMPP domain>). Characters that a group's name must not have become underscores.
   - A virtual machine has the variables C(archipel_vm_name), C(archipel_vm_uuid), C(archipel_vm_jid),
-    C(archipel_vm_hypervisor), C(archipel_vm_state), C(archipel_vm_managed), C(archipel_vm_persistent),
-    C(archipel_vm_autostart), C(archipel_vm_memory) (KiB), C(archipel_vm_vcpus) and C(archipel_vm_tags); they are what
+    C(archipel_vm_domain), C(archipel_vm_hypervisor), C(archipel_vm_state), C(archipel_vm_managed),
+    C(archipel_vm_persistent), C(archipel_vm_autostart), C(archipel_vm_memory) (KiB), C(archipel_vm_vcpus),
+    C(archipel_vm_tags) and C(archipel_vm_addresses); but for the domain they are what
     M(archipel.platform.archipel_vm_info) returns. A hypervisor has C(archipel_hypervisor_name),
-    C(archipel_hypervisor_jid) and C(archipel_hypervisor_online).
-  - C(ansible_host) is not set, since the platform does not know the addresses of its guests; use O(compose).
+    C(archipel_hypervisor_jid), C(archipel_hypervisor_domain) and C(archipel_hypervisor_online).
+  - C(ansible_host) of a virtual machine is the first of its addresses that is not link-local, an IPv4 address if there
+    is one. O(compose) has the last word.
 author:
   - Archipel maintainers (@archipel)
 options:
@@ -34,11 +37,24 @@ options:
     choices:
       - archipel.platform.archipel
   jid:
-    description: It may be a template, which sees extra variables.
+    description:
+      - It may be a template, which sees extra variables.
+      - Required, unless each of O(domains) has its own.
+    required: false
   password:
-    description: It may be a template, which sees extra variables, or encrypted with Vault.
+    description:
+      - It may be a template, which sees extra variables, or encrypted with Vault.
+      - Required, unless each of O(domains) has its own.
+    required: false
   server:
     description: It may be a template, which sees extra variables.
+  domains:
+    description:
+      - Several platforms, one for each XMPP domain. An element has the keys C(jid), C(password), C(server), C(port),
+        C(ca_file) and C(timeout); what it does not have is taken from the option of that name.
+    type: list
+    elements: dict
+    default: []
   hosts:
     description: What becomes a host.
     type: list
@@ -52,6 +68,20 @@ options:
     description: Whether domains of libvirt that the platform does not manage become hosts too.
     type: bool
     default: false
+  addresses:
+    description:
+      - Who is asked for the addresses of virtual machines. V(agent) is the guest agent of one that runs, V(lease) a
+        DHCP server of libvirt. With an empty list nobody is, and C(ansible_host) is not set.
+      - What a guest agent tells is the guest's word. Without V(agent), a guest cannot have connections to it sent
+        elsewhere.
+    type: list
+    elements: str
+    choices:
+      - agent
+      - lease
+    default:
+      - agent
+      - lease
   on_silent:
     description:
       - What to do where the agent of a hypervisor does not answer. What is on such a hypervisor is not known.
@@ -87,7 +117,8 @@ hosts:
   - vms
   - hypervisors
 compose:
-  ansible_host: archipel_vm_name ~ '.example.org'
+  # Hypervisors have no addresses here.
+  ansible_host: archipel_vm_name | default(archipel_hypervisor_name) ~ '.example.org'
 groups:
   large: archipel_vm_memory | default(0) >= 8 * 1024 * 1024
 keyed_groups:
@@ -97,19 +128,31 @@ cache: true
 cache_plugin: ansible.builtin.jsonfile
 cache_connection: ~/.cache/ansible/archipel
 cache_timeout: 60
+
+---
+# all.archipel.yml: two platforms, with one account's name and password each
+plugin: archipel.platform.archipel
+ca_file: /etc/archipel/ca.pem
+domains:
+  - jid: automation@berlin.example.org
+    password: "{{ lookup('ansible.builtin.env', 'BERLIN_PASSWORD') }}"
+  - jid: automation@paris.example.org
+    password: "{{ lookup('ansible.builtin.env', 'PARIS_PASSWORD') }}"
 """
 
 import collections
+import ipaddress
 import typing as t
 
 from ansible.errors import AnsibleParserError
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
 from ansible.utils.unsafe_proxy import wrap_var
 from ansible_collections.archipel.platform.plugins.module_utils import _connection
 from ansible_collections.archipel.platform.plugins.module_utils._agents import Agents
 from ansible_collections.archipel.platform.plugins.module_utils._client import Client
 from ansible_collections.archipel.platform.plugins.module_utils.archipel_protocol import jids
-from ansible_collections.archipel.platform.plugins.module_utils.archipel_protocol.declaration import Facts
+from ansible_collections.archipel.platform.plugins.module_utils.archipel_protocol.declaration import Address, Facts
 from ansible_collections.archipel.platform.plugins.module_utils.archipel_protocol.errors import ArchipelError
 
 # Connection options that may be templates. The others have a type that a template's text would not pass.
@@ -125,8 +168,9 @@ class Hypervisor(t.TypedDict):
 
 
 class Platform(t.TypedDict):
-    """What the agents told: the content of the cache."""
+    """What the agents of an XMPP domain told: the cache holds a list of these."""
 
+    domain: str
     hypervisors: list[Hypervisor]
     vms: list[Facts]
 
@@ -139,28 +183,76 @@ class Host(t.NamedTuple):
     variables: dict[str, t.Any]
 
 
-def read(agents: Agents) -> tuple[Platform, dict[str, ArchipelError]]:
+def read(agents: Agents, sources: t.Sequence[str]) -> tuple[Platform, dict[str, ArchipelError]]:
     """The platform, and why hypervisors are silent. One login has one round of requests."""
-    inventory = agents.inventory()
+    inventory = agents.inventory(addresses=sources)
     hypervisors: list[Hypervisor] = [
         {"name": node, "jid": jids.hypervisor_jid(node, agents.domain), "online": node not in inventory.silent}
         for node in agents.known
     ]
-    return {"hypervisors": hypervisors, "vms": inventory.vms}, inventory.silent
+    return {"domain": agents.domain, "hypervisors": hypervisors, "vms": inventory.vms}, inventory.silent
 
 
-def hosts(platform: Platform, kinds: t.Sequence[str], unmanaged: bool) -> list[Host]:
+def hosts(platforms: t.Sequence[Platform], kinds: t.Sequence[str], unmanaged: bool) -> list[Host]:
     """The hosts of the ``kinds`` (vms, hypervisors), by name."""
-    nodes = platform["hypervisors"] if "hypervisors" in kinds else []
-    vms = [vm for vm in _once(platform["vms"]) if unmanaged or vm["managed"]] if "vms" in kinds else []
-    uses = collections.Counter([entry["name"] for entry in (*nodes, *vms)])
-    found = [Host(node["name"], ["archipel_hypervisors"], _variables("hypervisor", node)) for node in nodes]
-    for vm in vms:
-        name = vm["name"] if uses[vm["name"]] == 1 else "{}@{}".format(vm["name"], vm["hypervisor"])
-        groups = ["archipel_vms", "archipel_hypervisor_" + vm["hypervisor"], "archipel_state_" + vm["state"]]
-        groups += ["archipel_tag_" + tag for tag in vm.get("tags", [])]
-        found.append(Host(name, groups, _variables("vm", vm)))
+    nodes = [(one["domain"], node) for one in platforms for node in one["hypervisors"] if "hypervisors" in kinds]
+    vms = [
+        (one["domain"], vm)
+        for one in platforms
+        for vm in _once(one["vms"])
+        if "vms" in kinds and (unmanaged or vm["managed"])
+    ]
+    shared = collections.Counter([node["name"] for dummy, node in nodes])
+    found = [
+        Host(
+            node["name"] if shared[node["name"]] == 1 else "{}@{}".format(node["name"], domain),
+            ["archipel_hypervisors", "archipel_domain_" + domain],
+            _variables("hypervisor", {**node, "domain": domain}),
+        )
+        for domain, node in nodes
+    ]
+    uses = collections.Counter([host.name for host in found] + [vm["name"] for dummy, vm in vms])
+    uses.update(_placed(vm) for dummy, vm in vms)
+    found += [Host(_name(vm, domain, uses), _groups(vm, domain), _vm_variables(vm, domain)) for domain, vm in vms]
     return sorted(found, key=lambda host: host.name)
+
+
+def _placed(vm: Facts) -> str:
+    return "{}@{}".format(vm["name"], vm["hypervisor"])
+
+
+def _name(vm: Facts, domain: str, uses: t.Mapping[str, int]) -> str:
+    """The shortest name of the machine that no other host has."""
+    for name in (vm["name"], _placed(vm)):
+        if uses[name] == 1:
+            return name
+    return f"{_placed(vm)}@{domain}"
+
+
+def _groups(vm: Facts, domain: str) -> list[str]:
+    groups = ["archipel_vms", "archipel_domain_" + domain]
+    groups += ["archipel_hypervisor_" + vm["hypervisor"], "archipel_state_" + vm["state"]]
+    return groups + ["archipel_tag_" + tag for tag in vm.get("tags", [])]
+
+
+def _vm_variables(vm: Facts, domain: str) -> dict[str, t.Any]:
+    variables = _variables("vm", {**vm, "domain": domain})
+    address = reachable(vm.get("addresses", []))
+    return variables if address is None else {**variables, "ansible_host": address}
+
+
+def reachable(addresses: t.Sequence[Address]) -> str | None:
+    """The first IPv4 address, else the first IPv6 address, that counts beyond its own network segment."""
+    found = [one for one in map(_parsed, addresses) if one is not None and not one.is_link_local]
+    return next((str(one) for one in sorted(found, key=lambda one: one.version)), None)
+
+
+def _parsed(entry: Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """It becomes an argument of ssh, so it has to be an address."""
+    try:
+        return ipaddress.ip_address(entry["address"])
+    except ValueError:
+        return None
 
 
 def _once(vms: t.Sequence[Facts]) -> list[Facts]:
@@ -177,8 +269,15 @@ def _variables(kind: str, entry: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
 
 def _inert(value: t.Any) -> t.Any:
     """``value`` of a hypervisor, never a template: ansible-core before 2.19 would make one of a machine's name."""
-    texts = value if isinstance(value, list) else [value]
-    return wrap_var(value) if any(isinstance(text, str) and "{" in text for text in texts) else value
+    return wrap_var(value) if "{" in "".join(_texts(value)) else value
+
+
+def _texts(value: t.Any) -> t.Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, dict)):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _texts(one)
 
 
 class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
@@ -196,32 +295,67 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         if unknown:
             raise AnsibleParserError("unknown options: {}".format(", ".join(unknown)))
         try:
-            platform = self._platform(path, self._connection(config), cache)
+            platforms = self._platforms(path, self._connections(config), cache)
         except ArchipelError as exc:
             raise AnsibleParserError(exc.message) from None
-        self._populate(platform)
+        self._populate(platforms)
 
-    def _connection(self, config: t.Mapping[str, t.Any]) -> _connection.Options:
-        """The connection options. Only those of the file are templates: the environment is taken as it is."""
-        params = {name: self.get_option(name) for name in _connection.Options._fields}
+    def _connections(self, config: t.Mapping[str, t.Any]) -> list[_connection.Options]:
+        """One for each domain. Only what the file says is a template: the environment is taken as it is."""
         self.templar.available_variables = self._vars
-        for name in TEMPLATES:
-            if name in config:
-                params[name] = str(self.templar.template(params[name]))
-        return _connection.options(params)
+        named = {name: self.get_option(name) for name in _connection.Options._fields}
+        named.update(self._templated({name: named[name] for name in TEMPLATES if name in config}))
+        domains = self.get_option("domains")
+        if not all(isinstance(one, dict) for one in domains):
+            raise AnsibleParserError("domains: each element must be a dictionary of connection options")
+        found = [
+            self._connection({**named, **self._templated(one)}, f"domains[{index}]: " if domains else "")
+            for index, one in enumerate(domains or [{}])
+        ]
+        uses = collections.Counter(jids.domain(options.jid) for options in found)
+        twice = sorted(domain for domain, count in uses.items() if count > 1)
+        if twice:
+            raise AnsibleParserError("domains: {} is there twice".format(twice[0]))
+        return found
 
-    def _platform(self, path: str, options: _connection.Options, cache: bool) -> Platform:
-        """The platform out of the cache or from the agents. The same file may, by its environment, mean another one."""
-        key = self.get_cache_key(f"{path} {jids.bare(options.jid)}")
+    def _templated(self, given: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+        return {
+            name: str(self.templar.template(value)) if name in TEMPLATES and value is not None else value
+            for name, value in given.items()
+        }
+
+    def _connection(self, params: t.Mapping[str, t.Any], where: str) -> _connection.Options:
+        spec = _connection.argument_spec()
+        for option in spec.values():
+            # Ansible itself has read the environment.
+            del option["fallback"]
+        given = {name: value for name, value in params.items() if value is not None}
+        checked = ArgumentSpecValidator(spec).validate(given)
+        if checked.unsupported_parameters:
+            raise AnsibleParserError("{}unknown keys: {}".format(where, ", ".join(sorted(set(given) - set(spec)))))
+        if checked.error_messages:
+            raise AnsibleParserError(where + "; ".join(checked.error_messages))
+        return _connection.options(checked.validated_parameters)
+
+    def _platforms(self, path: str, connections: t.Sequence[_connection.Options], cache: bool) -> list[Platform]:
+        """The platforms out of the cache or from the agents."""
+        sources = self.get_option("addresses")
+        # The same file may, by its environment, mean another platform.
+        accounts = [jids.bare(options.jid) for options in connections]
+        key = self.get_cache_key(" ".join([path, *accounts, *sources]))
         caching = self.get_option("cache")
         if caching and cache and key in self._cache:
             return self._cache[key]
-        with Client(options) as client:
-            platform, silent = read(Agents(client))
-        self._complain(silent)
-        if caching and not silent:
-            self._cache[key] = platform
-        return platform
+        platforms, complete = [], True
+        for options in connections:
+            with Client(options) as client:
+                platform, silent = read(Agents(client), sources)
+            platforms.append(platform)
+            self._complain(silent)
+            complete = complete and not silent
+        if caching and complete:
+            self._cache[key] = platforms
+        return platforms
 
     def _complain(self, silent: t.Mapping[str, ArchipelError]) -> None:
         fail = self.get_option("on_silent") == "fail"
@@ -231,11 +365,11 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
                 raise AnsibleParserError(text)
             self.display.warning(text)
 
-    def _populate(self, platform: Platform) -> None:
+    def _populate(self, platforms: t.Sequence[Platform]) -> None:
         kinds = self.get_option("hosts")
         for kind in kinds:
             self.inventory.add_group(f"archipel_{kind}")
-        for host in hosts(platform, kinds, self.get_option("unmanaged")):
+        for host in hosts(platforms, kinds, self.get_option("unmanaged")):
             name = _inert(host.name)
             self.inventory.add_host(name)
             for group in host.groups:

@@ -68,13 +68,19 @@ class Agents:
         uuids: t.Sequence[str] | None = None,
         details: bool = False,
         hypervisors: t.Sequence[str] | None = None,
+        addresses: t.Sequence[str] = (),
     ) -> Inventory:
-        """The domains with one of ``names`` or ``uuids`` (both None: all) on ``hypervisors`` (None: all)."""
+        """The domains with one of ``names`` or ``uuids`` (both None: all) on ``hypervisors`` (None: all).
+
+        ``addresses``: which of declaration.ADDRESS_SOURCES are asked for the machines' addresses.
+        """
         request: dict[str, t.Any] = {"details": details, "max": PAGE}
         if names is not None:
             request["names"] = sorted(names)
         if uuids is not None:
             request["uuids"] = sorted(uuids)
+        if addresses:
+            request["addresses"] = sorted(addresses)
         asked = self.known if hypervisors is None else hypervisors
         pending: dict[str, dict[str, t.Any]] = dict.fromkeys(asked, request)
         vms: dict[str, list[Facts]] = {node: [] for node in asked}

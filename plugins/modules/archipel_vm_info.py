@@ -33,6 +33,16 @@ options:
     description: Return definitions too, in the terms of the options of M(archipel.platform.archipel_vm).
     type: bool
     default: false
+  addresses:
+    description:
+      - Return addresses too, as these know them. V(agent) is the guest agent of a virtual machine that runs, V(lease) a
+        DHCP server of libvirt.
+      - What a guest agent tells is the guest's word. One that does not answer in 2 seconds is left out.
+    type: list
+    elements: str
+    choices:
+      - agent
+      - lease
 extends_documentation_fragment:
   - archipel.platform.connection
   - archipel.platform.attributes
@@ -55,6 +65,14 @@ EXAMPLES = r"""
     names:
       - web
     details: true
+
+- name: Read the addresses that it has
+  archipel.platform.archipel_vm_info:
+    names:
+      - web
+    addresses:
+      - agent
+      - lease
 """
 
 RETURN = r"""
@@ -111,6 +129,32 @@ vms:
       sample:
         - production
         - web
+    addresses:
+      description: Addresses that others can reach it at, without those that count inside the guest only.
+      returned: if O(addresses) names a source
+      type: list
+      elements: dict
+      contains:
+        address:
+          description: IPv4 or IPv6 address.
+          type: str
+          sample: 192.0.2.7
+        prefix:
+          description: Length of the network's prefix, where it is known.
+          type: int
+          sample: 24
+        mac:
+          description: Hardware address of the interface, empty if the guest agent does not tell it.
+          type: str
+          sample: "52:54:00:6b:3c:58"
+        interface:
+          description: Name of the interface in the guest, where the guest agent tells it.
+          type: str
+          sample: eth0
+        source:
+          description: Who knows the address, V(agent) or V(lease).
+          type: str
+          sample: agent
     definition:
       description: The definition in the terms of the options of M(archipel.platform.archipel_vm), without secrets.
       returned: if O(details=true)
@@ -140,6 +184,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.archipel.platform.plugins.module_utils import _connection
 from ansible_collections.archipel.platform.plugins.module_utils._agents import Agents, Inventory, reasons_of
 from ansible_collections.archipel.platform.plugins.module_utils._client import Client
+from ansible_collections.archipel.platform.plugins.module_utils.archipel_protocol import declaration
 from ansible_collections.archipel.platform.plugins.module_utils.archipel_protocol.errors import ArchipelError
 
 
@@ -149,7 +194,7 @@ def read(agents: Agents, params: t.Mapping[str, t.Any]) -> Inventory:
     if hypervisor is not None:
         agents.require(hypervisor)
     asked = None if hypervisor is None else [hypervisor]
-    inventory = agents.inventory(params["names"], params["uuids"], params["details"], asked)
+    inventory = agents.inventory(params["names"], params["uuids"], params["details"], asked, params["addresses"] or [])
     if hypervisor in inventory.silent:
         raise inventory.silent[hypervisor]
     return inventory
@@ -163,6 +208,7 @@ def main() -> None:
             "uuids": {"type": "list", "elements": "str"},
             "hypervisor": {"type": "str"},
             "details": {"type": "bool", "default": False},
+            "addresses": {"type": "list", "elements": "str", "choices": list(declaration.ADDRESS_SOURCES)},
         },
         supports_check_mode=True,
     )

@@ -23,6 +23,11 @@ MIGRATE = "migrate"
 MIGRATE_PLAN = "migrate_plan"
 PROGRESS = "progress"
 
+# Who knows the addresses of a virtual machine: the agent in the guest, and libvirt's own DHCP servers.
+AGENT = "agent"
+LEASE = "lease"
+ADDRESS_SOURCES = (AGENT, LEASE)
+
 # Largest text of one payload, in characters; ejabberd's stanza limit (role ejabberd) leaves room for its escapes.
 MAX_PAYLOAD = 4 * 1024 * 1024
 
@@ -69,6 +74,19 @@ class Volume(_StatedVolume, total=False):
     backing: str  # a volume of the same pool that it lies over
 
 
+class _KnownAddress(t.TypedDict):
+    address: str
+    mac: str  # lower case; empty where the guest agent tells none
+    source: str  # one of ADDRESS_SOURCES
+
+
+class Address(_KnownAddress, total=False):
+    """An address of a virtual machine, none that only the guest itself could use."""
+
+    prefix: int
+    interface: str  # its name in the guest, where the guest agent tells it
+
+
 class Facts(t.TypedDict, total=False):
     """What is known of a virtual machine. ``memory`` in KiB; ``state`` one of states.NAMES' values."""
 
@@ -83,6 +101,7 @@ class Facts(t.TypedDict, total=False):
     memory: int
     vcpus: int
     tags: list[str]
+    addresses: list[Address]  # only where sources were asked for
     definition: dict[str, t.Any]  # only where details were asked for; in the terms of archipel_vm's options
 
 

@@ -122,6 +122,13 @@ def test_what_is_no_page(payload, told):
         wanted.selection(payload)
 
 
+def test_addresses_have_known_sources():
+    assert wanted.selection({}).addresses == frozenset()
+    assert wanted.selection({"addresses": ["lease", "agent"]}).addresses == {"agent", "lease"}
+    with pytest.raises(MalformedRequest, match="addresses: 'arp' is not known; agent, lease are"):
+        wanted.selection({"addresses": ["agent", "arp"]})
+
+
 def test_a_selection_knows_its_keys():
     with pytest.raises(MalformedRequest, match="name is not known"):
         wanted.selection({"name": "web"})

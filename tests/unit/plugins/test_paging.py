@@ -72,6 +72,19 @@ def test_an_inventory_is_read_to_its_end():
     assert found.vms == [one for node in machines for one in sorted(machines[node], key=lambda one: one["name"])]
 
 
+@pytest.mark.parametrize(("sources", "sent"), [([], None), (["lease", "agent"], ["agent", "lease"])])
+def test_addresses_are_asked_for_where_they_are_wanted(sources, sent):
+    """On every page; an agent of another release is not sent what it does not know."""
+    requests = []
+
+    def answer(node, action, request):
+        requests.append(request.get("addresses"))
+        return {"vms": [], **({} if "after" in request else {"next": "a"})}
+
+    _agents.Agents(Client(answer)).inventory(addresses=sources)
+    assert requests == [sent] * 4
+
+
 def test_a_hypervisor_that_falls_silent_halfway_is_silent():
     known = paged({node: [machine(number, node) for number in range(_agents.PAGE + 1)] for node in ("hv1", "hv2")})
 

@@ -18,6 +18,7 @@ import weakref
 from archipel_protocol import errors, jids, namespaces as ns
 
 from . import (
+    addresses,
     chat,
     config as configuration,
     gate,
@@ -104,6 +105,7 @@ class Agent:
         self.profiles = Profiles(self)
         self.hypervisor = HypervisorEntity(self)
         self.vms: dict[str, VirtualMachineEntity] = {}
+        self.guests = addresses.Guests(self.libvirt, self.spawn)
         self.logins = asyncio.Semaphore(LOGINS)
         self.gate = gate.Gate()
         self.chat = chat.Chat()

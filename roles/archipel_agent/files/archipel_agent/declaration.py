@@ -17,6 +17,7 @@ from archipel_protocol.declaration import Facts, Result
 from archipel_protocol.errors import CODE_DECLARATION, ArchipelError, PermissionDenied
 
 from . import (
+    addresses,
     describe,
     domain_xml,
     domains,
@@ -51,6 +52,10 @@ async def inventory(entity: t.Any, request: Request) -> str:
     page, more = selection.page(known)
     machines = await agent.libvirt.call(domains.survey, lambda uuid, name: selection.details, frozenset(page))
     found = [facts(agent, machine) for machine in sorted(machines, key=lambda machine: machine.uuid)]
+    if selection.addresses:
+        known = await addresses.gather(agent, selection.addresses, machines)
+        for one in found:
+            one["addresses"] = known[one["uuid"]]
     answer: dict[str, t.Any] = {"hypervisor": agent.node, "vms": found}
     if selection.uuids and not selection.after:
         missing = selection.uuids - {one.uuid for one in known}

@@ -10,7 +10,7 @@ import dataclasses
 import typing as t
 
 from archipel_protocol import jids, migration, states, tags
-from archipel_protocol.declaration import Volume
+from archipel_protocol.declaration import ADDRESS_SOURCES, Volume
 from archipel_protocol.errors import MalformedRequest
 
 # Elements of <devices/> (formatdomain.html#devices), and the kinds of <disk/> that are told apart.
@@ -60,6 +60,7 @@ class Selection:
     details: bool
     after: str = ""
     most: int | None = None
+    addresses: frozenset[str] = frozenset()  # archipel_protocol.declaration.ADDRESS_SOURCES
 
     def __contains__(self, machine: t.Any) -> bool:
         if self.names is None and self.uuids is None:
@@ -138,19 +139,24 @@ def _migration(one: dict[str, t.Any]) -> Migration:
 
 def selection(payload: dict[str, t.Any]) -> Selection:
     """The request of ``inventory``."""
-    _known(payload, ("names", "uuids", "details", "after", "max"), "")
+    _known(payload, ("names", "uuids", "details", "addresses", "after", "max"), "")
     names, uuids = _strings(payload, "names"), _strings(payload, "uuids")
     after, most = _of_type(payload, "after", str, "", ""), _of_type(payload, "max", int, "", None)
     if after and not jids.is_uuid(after):
         raise MalformedRequest(f"after is '{after}', not a UUID in lower case with dashes")
     if most is not None and most < 1:
         raise MalformedRequest(f"max is {most}, and must be at least 1")
+    sources = _strings(payload, "addresses") or []
+    unknown = sorted(set(sources) - set(ADDRESS_SOURCES))
+    if unknown:
+        raise MalformedRequest(f"addresses: '{unknown[0]}' is not known; {', '.join(ADDRESS_SOURCES)} are")
     return Selection(
         None if names is None else frozenset(names),
         None if uuids is None else frozenset(uuid.lower() for uuid in uuids),
         _of_type(payload, "details", bool, "", False),
         after,
         most,
+        frozenset(sources),
     )
 
 

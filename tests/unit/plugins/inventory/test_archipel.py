@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from ansible_collections.archipel.platform.plugins.inventory.archipel import InventoryModule, hosts
+from ansible_collections.archipel.platform.plugins.inventory.archipel import InventoryModule, hosts, reachable
 
 ROOT = Path(__file__).resolve().parents[4]
 HYPERVISORS = [
@@ -31,17 +31,27 @@ def vm(name, hypervisor="hv1", uuid=None, state="running", managed=True, persist
     }
 
 
+def platform(vms, domain="example.com"):
+    return {"domain": domain, "hypervisors": HYPERVISORS, "vms": vms}
+
+
 def names(vms, kinds=("vms",), unmanaged=False):
-    return [host.name for host in hosts({"hypervisors": HYPERVISORS, "vms": vms}, kinds, unmanaged)]
+    return [host.name for host in hosts([platform(vms)], kinds, unmanaged)]
 
 
 def test_a_machine_has_its_groups_and_variables():
-    (host,) = hosts({"hypervisors": HYPERVISORS, "vms": [vm("web", state="stopped")]}, ["vms"], False)
+    (host,) = hosts([platform([vm("web", state="stopped")])], ["vms"], False)
     assert host.name == "web"
-    assert host.groups == ["archipel_vms", "archipel_hypervisor_hv1", "archipel_state_stopped"]
+    assert host.groups == [
+        "archipel_vms",
+        "archipel_domain_example.com",
+        "archipel_hypervisor_hv1",
+        "archipel_state_stopped",
+    ]
     assert host.variables == {
         "archipel_vm_name": "web",
         "archipel_vm_uuid": "uuid of web on hv1",
+        "archipel_vm_domain": "example.com",
         "archipel_vm_hypervisor": "hv1",
         "archipel_vm_state": "stopped",
         "archipel_vm_managed": True,
@@ -50,18 +60,19 @@ def test_a_machine_has_its_groups_and_variables():
 
 
 def test_a_machine_is_in_the_groups_of_its_tags():
-    (host,) = hosts({"hypervisors": HYPERVISORS, "vms": [{**vm("web"), "tags": ["a b", "db"]}]}, ["vms"], False)
-    assert host.groups[3:] == ["archipel_tag_a b", "archipel_tag_db"]
+    (host,) = hosts([platform([{**vm("web"), "tags": ["a b", "db"]}])], ["vms"], False)
+    assert host.groups[4:] == ["archipel_tag_a b", "archipel_tag_db"]
     assert host.variables["archipel_vm_tags"] == ["a b", "db"]
 
 
 def test_a_hypervisor_is_a_host_online_or_not():
-    offline, online = hosts({"hypervisors": HYPERVISORS, "vms": [vm("web")]}, ["hypervisors"], False)
+    offline, online = hosts([platform([vm("web")])], ["hypervisors"], False)
     assert (online.name, offline.name) == ("hv1", "hv-2")
-    assert offline.groups == ["archipel_hypervisors"]
+    assert offline.groups == ["archipel_hypervisors", "archipel_domain_example.com"]
     assert offline.variables == {
         "archipel_hypervisor_name": "hv-2",
         "archipel_hypervisor_jid": "hv-2@example.com/hv-2",
+        "archipel_hypervisor_domain": "example.com",
         "archipel_hypervisor_online": False,
     }
 
@@ -87,8 +98,50 @@ def test_names(vms, kinds, unmanaged, expected):
 def test_a_machine_that_moves_is_one_host_where_it_comes_from(there):
     here = vm("web", "hv1", "u")
     for vms in ([here, there], [there, here]):
-        (host,) = hosts({"hypervisors": HYPERVISORS, "vms": vms}, ["vms"], True)
+        (host,) = hosts([platform(vms)], ["vms"], True)
         assert host.variables["archipel_vm_hypervisor"] == "hv1"
+
+
+def test_names_over_several_domains():
+    berlin = platform([vm("web"), vm("db"), vm("twin"), vm("hv1", "hv-2")], "berlin.example.com")
+    paris = platform([vm("web"), vm("cache"), vm("twin", "hv-2")], "paris.example.com")
+    found = hosts([berlin, paris], BOTH, False)
+    assert sorted(host.name for host in found) == [
+        "cache",
+        "db",
+        "hv-2@berlin.example.com",
+        "hv-2@paris.example.com",
+        "hv1",
+        "hv1@berlin.example.com",
+        "hv1@paris.example.com",
+        "twin@hv-2",
+        "twin@hv1",
+        # Their hypervisors have one name, too.
+        "web@hv1@berlin.example.com",
+        "web@hv1@paris.example.com",
+    ]
+    domains = {host.name: host.variables.get("archipel_vm_domain") for host in found}
+    assert domains["cache"] == "paris.example.com" and domains["hv1"] == "berlin.example.com"
+
+
+@pytest.mark.parametrize(
+    ("addresses", "expected"),
+    [
+        ([], None),
+        (["192.0.2.7", "192.0.2.8"], "192.0.2.7"),
+        (["2001:db8::7", "192.0.2.7"], "192.0.2.7"),
+        (["fe80::1", "169.254.3.4", "2001:db8::7"], "2001:db8::7"),
+        (["fe80::1"], None),
+        # It would be an option of ssh.
+        (["-oProxyCommand=x", "192.0.2.7"], "192.0.2.7"),
+    ],
+)
+def test_a_machine_is_reached_at_an_address_of_its_own(addresses, expected):
+    told = [{"address": address, "mac": "", "source": "agent"} for address in addresses]
+    assert reachable(told) == expected
+    (host,) = hosts([platform([{**vm("web"), "addresses": told}])], ["vms"], False)
+    assert host.variables.get("ansible_host") == expected
+    assert host.variables["archipel_vm_addresses"] == told
 
 
 ACCOUNT = "jid: a@example.com\npassword: secret-1"
@@ -96,8 +149,24 @@ SOURCES = {
     "misspelt": (f"{ACCOUNT}\nhostz: [vms]\njidd: x", "unknown options: hostz, jidd"),
     "choice": (f"{ACCOUNT}\nhosts: [vm]", "config 'hosts'"),
     "silent": (f"{ACCOUNT}\non_silent: ignore", "config 'on_silent'"),
-    "no_jid": ("password: secret-1", "config 'jid'"),
-    "no_password": ("jid: a@example.com", "config 'password'"),
+    "source": (f"{ACCOUNT}\naddresses: [arp]", "config 'addresses'"),
+    "no_jid": ("password: secret-1", "missing required arguments: jid"),
+    "no_password": ("jid: a@example.com", "missing required arguments: password"),
+    "domain": (
+        "password: secret-1\ndomains:\n- jid: a@example.com\n- jid: b@example.org\n  portt: 1",
+        "domains[1]: unknown keys: portt",
+    ),
+    "domain_type": (
+        "domains:\n- jid: a@example.com\n  password: secret-1\n  port: many",
+        "domains[0]: argument 'port' is of type str and we were unable to convert to int",
+    ),
+    "domain_without": ("domains:\n- jid: b@example.org", "domains[0]: missing required arguments: password"),
+    "domain_text": ("domains:\n- b@example.org", "domains: each element must be a dictionary of connection options"),
+    "domain_twice": (f"{ACCOUNT}\ndomains:\n- {{}}\n- server: other", "domains: example.com is there twice"),
+    "domain_template": (
+        "password: secret-1\ndomains:\n- jid: \"{{ 'domain' ~ word }}\"",
+        "jid: 'domainbody' is not of the form user@domain",
+    ),
     "jid": ("jid: nobody\npassword: secret-1", "jid: 'nobody' is not of the form user@domain"),
     # What the file says is a template, and what the environment says is none.
     "template": ("jid: \"{{ 'some' ~ word }}\"\npassword: secret-1", "jid: 'somebody' is not of the form user@domain"),
