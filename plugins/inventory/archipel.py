@@ -329,7 +329,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         for option in spec.values():
             # Ansible itself has read the environment.
             del option["fallback"]
-        given = {name: value for name, value in params.items() if value is not None}
+        # AWX makes an empty variable of each field of a credential that is not filled in.
+        given = {name: value for name, value in params.items() if value not in (None, "")}
         checked = ArgumentSpecValidator(spec).validate(given)
         if checked.unsupported_parameters:
             raise AnsibleParserError("{}unknown keys: {}".format(where, ", ".join(sorted(set(given) - set(spec)))))

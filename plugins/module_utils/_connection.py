@@ -8,9 +8,10 @@ Private to this collection; it may change without notice. Documented in plugins/
 
 from __future__ import annotations
 
+import os
 import typing as t
 
-from ansible.module_utils.basic import env_fallback
+from ansible.module_utils.common.parameters import env_fallback
 
 DEFAULT_PORT = 5222
 DEFAULT_TIMEOUT = 30.0
@@ -38,8 +39,13 @@ def argument_spec() -> dict[str, dict[str, t.Any]]:
         "timeout": {"type": "float", "default": DEFAULT_TIMEOUT},
     }
     for name, option in spec.items():
-        option["fallback"] = (env_fallback, [f"ARCHIPEL_{name.upper()}"])
+        option["fallback"] = (_environment, [f"ARCHIPEL_{name.upper()}"])
     return spec
+
+
+def _environment(name: str) -> str:
+    """As env_fallback, but an empty variable is none: AWX makes one of each field of a credential, filled in or not."""
+    return env_fallback(*([name] if os.environ.get(name) else []))
 
 
 def options(params: t.Mapping[str, t.Any]) -> Options:

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Archipel maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""ansible-doc shows every module, inventory plugin and role, as a user would ask for it."""
+"""ansible-doc shows every module, inventory plugin, filter and role, as a user would ask for it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def shown(kind: str, names: list[str]) -> dict:
     return json.loads(answer.stdout)
 
 
-@pytest.mark.parametrize(("kind", "folder"), [("module", "modules"), ("inventory", "inventory")])
+@pytest.mark.parametrize(("kind", "folder"), [("module", "modules"), ("inventory", "inventory"), ("filter", "filter")])
 def test_plugins_are_documented(kind, folder):
     names = sorted(f"archipel.platform.{path.stem}" for path in (ROOT / "plugins" / folder).glob("*.py"))
     documents = shown(kind, names)

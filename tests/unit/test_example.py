@@ -1,0 +1,90 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""inventories/example as somebody copies it: a repository whose CI comes as far as the way to the platform."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLE = ROOT / "inventories" / "example"
+SITES = sorted(path.name for path in (EXAMPLE / "sites").iterdir())
+CI = yaml.safe_load((EXAMPLE / ".gitlab-ci.yml").read_text())
+MERGE_REQUEST = '$CI_PIPELINE_SOURCE == "merge_request_event"'
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    """A copy with the Vaults that its README asks for, not encrypted yet."""
+    copy = tmp_path_factory.mktemp("example") / "repository"
+    shutil.copytree(EXAMPLE, copy)
+    for site in SITES:
+        shutil.copy(copy / "sites" / site / "vault.yml.sample", copy / "sites" / site / "vault.yml")
+        (copy.parent / site).write_text(f"password of {site}")
+    return copy
+
+
+@pytest.fixture(scope="module")
+def encrypted(repository):
+    """The same, with the Vaults encrypted."""
+    told = shell(
+        repository, *(f"ansible-vault encrypt --vault-id {site}@../{site} sites/{site}/vault.yml" for site in SITES)
+    )
+    assert told.returncode == 0, told.stderr
+    return repository
+
+
+def shell(repository, *lines, **variables):
+    """Runs lines of a script at the top of the repository, with nothing of this checkout but its collections."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("ARCHIPEL", "ANSIBLE"))}
+    environment["PATH"] = "{}:{}".format(Path(sys.executable).parent, os.environ["PATH"])
+    environment["ANSIBLE_COLLECTIONS_PATH"] = str(ROOT / ".ansible" / "collections")
+    command = ["bash", "-euc", "\n".join(lines)]
+    return subprocess.run(
+        command, cwd=repository, env={**environment, **variables}, capture_output=True, text=True, check=False
+    )
+
+
+def test_a_vault_that_is_not_encrypted_stops_ci(repository, request):
+    assert "./encrypted" in CI["lint"]["script"]
+    told = shell(repository, *CI["lint"]["script"])
+    assert told.returncode == 1
+    assert told.stderr.count("is not encrypted") == len(SITES), told.stderr
+    request.getfixturevalue("encrypted")
+    told = shell(repository, *CI["lint"]["script"])
+    assert (told.returncode, told.stdout + told.stderr) == (0, "")
+
+
+def test_ci_plans_each_site_on_a_merge_request():
+    plan = CI["plan"]
+    assert plan["extends"] == ".site" and {"if": MERGE_REQUEST} in plan["rules"]
+    assert all("--check" in line and "--diff" in line for line in plan["script"])
+    assert [one["SITE"] for one in CI[".site"]["parallel"]["matrix"]] == SITES
+    # What changes something is no merge request's.
+    changing = [name for name, job in CI.items() if "converge.yml" in str(job) and "--check" not in str(job)]
+    assert changing == ["converge"] and MERGE_REQUEST not in str(CI["converge"]["rules"])
+
+
+@pytest.mark.parametrize(("job", "site"), [("plan", "berlin"), ("plan", "paris"), ("drift", "berlin")])
+def test_ci_gets_as_far_as_the_server(encrypted, job, site):
+    """Inventory, Vault, declarations and wrappers are right; the authority is missing, which only a run makes."""
+    options = CI[".site"]["variables"]["SITE_OPTIONS"].replace("$SITE", site).replace("$VAULT_PASSWORD", f"../{site}")
+    told = shell(encrypted, *CI[job]["script"], SITE_OPTIONS=options)
+    assert told.returncode == 2
+    text = " ".join((told.stdout + told.stderr).split())
+    assert f"ca_file: '{encrypted}/sites/{site}/ca.pem' cannot be used" in text, text
+
+
+def test_the_guests_are_an_inventory_each(repository):
+    """Its plugin is found, and says what the environment is to give."""
+    sources = " ".join(f"-i guests/{site}.archipel.yml" for site in SITES)
+    told = shell(repository, f"ansible-inventory {sources} --list")
+    assert told.returncode != 0
+    assert "missing required arguments: password" in " ".join(told.stderr.split())
