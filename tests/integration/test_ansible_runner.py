@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
@@ -56,9 +57,10 @@ def job(programs, platform, tmp_path):
             shutil.copy(HERE / playbook, tmp_path / "project")
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("ARCHIPEL", "ANSIBLE"))}
         path = {"PATH": f"{programs}:{os.environ['PATH']}", "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS)}
-        command = [programs / "ansible-runner", "run", tmp_path, "--playbook", playbook, "--ident", "job", "-vvv"]
+        ident = uuid.uuid4().hex
+        command = [programs / "ansible-runner", "run", tmp_path, "--playbook", playbook, "--ident", ident, "-vvv"]
         done = subprocess.run(command, env={**clean, **path}, capture_output=True, text=True, check=False)
-        artifacts = tmp_path / "artifacts" / "job"
+        artifacts = tmp_path / "artifacts" / ident
         texts = [path.read_text() for path in sorted((artifacts / "job_events").glob("*.json"))]
         told = "\n".join([done.stdout, done.stderr, (artifacts / "stdout").read_text(), *texts])
         return done.returncode, [json.loads(text) for text in texts], told
@@ -91,8 +93,8 @@ def test_every_module_runs_and_tells_no_secret(platform, job):
         {"admin_jid": f"admin@{platform.domain}", "admin_password": admin, "secret": SECRET},
         {"platform.archipel.yml": {"plugin": "archipel.platform.archipel"}},
     )
-    assert code == 0, told
-    actions = {event["event_data"].get("resolved_action", "") for event in events}
+    assert code == 0, told[:20000]
+    actions = {event.get("event_data", {}).get("resolved_action") for event in events}
     assert {f"archipel.platform.{module}" for module in MODULES} <= actions
     assert secrets_in(told, automation, admin, SECRET, SECRET[:8]) == []
 
@@ -101,12 +103,13 @@ def test_a_playbook_takes_the_credential_from_extra_variables(platform, job):
     password = platform.password("automation")
     variables = {name.lower(): value for name, value in connection(platform, password).items() if value}
     declared = {"all": {"vars": {"archipel_vms": [VM]}}}
-    for state, changed in (("present", True), ("present", False), ("absent", True)):
+    # The first one removes what an earlier run, that was killed, has left.
+    for state, changed in (("absent", None), ("present", True), ("present", False), ("absent", True)):
         declared["all"]["vars"]["archipel_vms"] = [{**VM, "state": state}]
         code, events, told = job("archipel.platform.converge", {}, variables, {"hosts.yml": declared})
-        assert code == 0, told
+        assert code == 0, told[:20000]
         (stats,) = [event["event_data"] for event in events if event["event"] == "playbook_on_stats"]
-        assert bool(stats["changed"]) is changed
+        assert changed in (None, bool(stats["changed"]))
         assert secrets_in(told, password) == []
 
 
