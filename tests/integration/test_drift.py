@@ -1,0 +1,78 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Declared, drifted behind its back, told, mended: the collection's playbooks as a person calls them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+VMS = [
+    {"name": "test-drift-1", "hypervisor": "hv1", "memory": "64MiB", "vcpus": 2},
+    {"name": "test-drift-2", "hypervisor": "hv2", "memory": "64MiB"},
+]
+
+
+@pytest.fixture
+def play(platform, tmp_path):
+    """Runs archipel.platform.<name> on the lab's inventory, with these declarations; (exit code, output)."""
+    account = {
+        "ARCHIPEL_JID": f"automation@{platform.domain}",
+        "ARCHIPEL_PASSWORD": platform.password("automation"),
+        "ARCHIPEL_SERVER": platform.address(platform.xmpp),
+        "ARCHIPEL_CA_FILE": platform.ca_file,
+    }
+
+    def play(name, vms, *arguments):
+        (tmp_path / "vms.json").write_text(json.dumps({"archipel_vms": vms}))
+        inventory = os.environ.get("ARCHIPEL_LAB_INVENTORY") or str(ROOT / "inventories/lab/hosts")
+        command = [Path(sys.executable).with_name("ansible-playbook"), "-i", inventory, f"archipel.platform.{name}"]
+        command += ["-e", f"@{tmp_path}/vms.json", *arguments]
+        environment = {**os.environ, **account}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        assert account["ARCHIPEL_PASSWORD"] not in done.stdout + done.stderr
+        return done.returncode, done.stdout + done.stderr
+
+    yield play
+    play("converge", [{"name": one["name"], "state": "absent"} for one in VMS])
+
+
+def test_drift_is_told_exactly_and_mended(platform, play, tmp_path):
+    report = tmp_path / "report.json"
+    reporting = ["-e", f"archipel_drift_report={report}", "-e", "archipel_drift_fail=true"]
+    # To hv1's machines alone, from an inventory that has its own ways to the hypervisors.
+    code, told = play("converge", VMS, "--limit", "hv1")
+    assert code == 0, told
+    code, told = play("drift", VMS, *reporting)
+    assert code == 2 and "1 of 2 virtual machines drifted: test-drift-2" in told, told
+    assert play("converge", VMS)[0] == 0
+    code, told = play("drift", VMS, *reporting)
+    assert code == 0 and "no drift: 2 virtual machines are as they are declared" in told, told
+    platform.run("hv1", "virsh setvcpus test-drift-1 1 --config")
+    code, told = play("drift", VMS, *reporting)
+    assert code == 2, told
+    (found,) = json.loads(report.read_text())["vms"]
+    assert (found["name"], found["hypervisor"], found["error"]) == ("test-drift-1", "hv1", "")
+    assert "vcpus" in found["before"] and found["before"] != found["after"]
+    # Not of hv2, and allowed where nobody asked.
+    assert play("drift", VMS, "--limit", "hv2", *reporting)[0] == 0
+    assert play("drift", VMS)[0] == 0
+    # It is told and not mended: that is what converge does.
+    assert play("converge", VMS)[0] == 0
+    assert play("drift", VMS, *reporting)[0] == 0
+
+
+def test_a_domain_comes_under_management_where_it_is_looked_for(platform, play, domain):
+    domain.define("")
+    names = ["-e", json.dumps({"archipel_import_names": [domain.name]})]
+    code, told = play("import", [], *names, "--limit", "hv2")
+    assert code == 2 and f"has a domain '{domain.name}'" in " ".join(told.split()), told
+    for state, changed in (("managed", "changed=1"), ("managed", "changed=0"), ("unmanaged", "changed=1")):
+        code, told = play("import", [], *names, "-e", f"archipel_import_state={state}")
+        assert code == 0 and changed in told, told
