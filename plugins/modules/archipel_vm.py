@@ -52,6 +52,25 @@ EXAMPLES = r"""
     name: web
     hypervisor: hv2
 
+- name: It moves within ten minutes, or stands still until it has moved
+  archipel.platform.archipel_vm:
+    name: web
+    hypervisor: hv1
+    wait_timeout: 1200
+    migration:
+      bandwidth: 400MiB
+      timeout: 600
+      timeout_action: pause
+
+- name: It is made anew, because hv2 has burnt down with everything on it
+  archipel.platform.archipel_vm:
+    name: web
+    hypervisor: hv1
+    state: running
+    memory: 2GiB
+    assume_lost:
+      - hv2
+
 - name: It is off, whether its guest wants to or not
   archipel.platform.archipel_vm:
     name: web

@@ -36,6 +36,17 @@ def guest(world):
     world.settled()
 
 
+@pytest.fixture(scope="module")
+def busy(world):
+    """A guest under load, for all tests that ask for it; each turns it where it has moved it."""
+    guest = Guest(world)
+    guest.define(cmdline=BUSY)
+    guest.boot()
+    yield guest
+    guest.remove()
+    world.settled()
+
+
 def test_everything_that_the_target_lacks_is_told_and_nothing_moves(world, guest):
     network = f"net-{guest.uuid[:8]}"
     iso = f"/vm-{network}.iso"
@@ -164,19 +175,8 @@ def test_what_a_target_says_of_itself(world, log_in, needs, reason):
         ({"compression": "zstd"}, "migration.compression: zstd needs parallel_connections"),
     ],
 )
-def test_options_that_cannot_be_meant(guest, migration, message):
-    assert message in guest.refused("migrate_plan", migration=migration)
-
-
-@pytest.fixture(scope="module")
-def busy(world):
-    """A guest under load, for all tests that ask for it; each turns it where it has moved it."""
-    guest = Guest(world)
-    guest.define(cmdline=BUSY)
-    guest.boot()
-    yield guest
-    guest.remove()
-    world.settled()
+def test_options_that_cannot_be_meant(busy, migration, message):
+    assert message in busy.refused("migrate_plan", migration=migration)
 
 
 def test_a_guest_under_load_is_given_up_in_time_and_runs_on(busy):

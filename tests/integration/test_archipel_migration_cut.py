@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fault_world import INTERRUPTED, PATIENCE, RUNNING, World
-from moving_guest import BUSY, SLOW, Guest
+from moving_guest import BUSY, Guest
 from people import until
 from test_archipel_agent_faults import FAULTS, KILL_SERVER
 from test_archipel_agent_killed import STEPS
@@ -36,8 +36,9 @@ CUTS = {
     "XMPP server": ("xmpp", KILL_SERVER),
 }
 CASES = [(name, when) for name in CUTS for when in ("sending", "arriving")]
-# It moves in the end, whatever its load.
-FAST = {"timeout": 10, "timeout_action": "pause", "downtime": 2000}
+# Too slow for the guest's load; and what moves it in the end whatever its load.
+SLOW = {"bandwidth": 16}
+FAST = {"timeout": 3, "timeout_action": "pause", "downtime": 2000}
 
 
 @pytest.fixture(scope="module")
