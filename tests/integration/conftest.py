@@ -50,9 +50,9 @@ class Platform:
     def password(self, name: str) -> str:
         return self.run(self.xmpp, "cat /etc/archipel/secrets/" + shlex.quote(name)).strip()
 
-    def stream(self) -> Stream:
-        """From this machine, which is no hypervisor."""
-        return Stream((self.address(self.xmpp), 5222), self.domain, self.ca_file)
+    def stream(self, port: int = 5222, **options) -> Stream:
+        """From this machine, which is no hypervisor. Options are the stream's."""
+        return Stream((self.address(self.xmpp), port), self.domain, self.ca_file, **options)
 
     @contextlib.contextmanager
     def stream_from(self, host: str):

@@ -33,19 +33,36 @@ class Refused(Exception):
 
 
 class Stream:
-    """One connection with STARTTLS done. Without login() it is a stream that nobody has authenticated."""
+    """One connection with STARTTLS done. Without login() it is a stream that nobody has authenticated.
 
-    def __init__(self, address: tuple[str, int], domain: str, ca_file: str, timeout: float = 10) -> None:
+    `context` is for a TLS other than that of somebody who trusts `ca_file`; `namespace` jabber:server, for one server
+    that speaks to another.
+    """
+
+    def __init__(
+        self,
+        address: tuple[str, int],
+        domain: str,
+        ca_file: str,
+        timeout: float = 10,
+        context: ssl.SSLContext | None = None,
+        namespace: str = "jabber:client",
+    ) -> None:
         self.domain = domain
+        self._namespace = namespace
         self._ids = itertools.count(1)
         self._socket: socket.socket = socket.create_connection(address, timeout)
         features = self._open()
         self.offers_starttls_only = [child.tag for child in features] == [f"{{{TLS}}}starttls"]
         self._write(f"<starttls xmlns='{TLS}'/>")
         self.read()
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context = context or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(ca_file)
-        self._socket = context.wrap_socket(self._socket, server_hostname=domain)
+        try:
+            self._socket = context.wrap_socket(self._socket, server_hostname=domain)
+        except OSError:
+            self._socket.close()
+            raise
         self.features = self._open()
 
     def __enter__(self) -> Stream:
@@ -130,7 +147,7 @@ class Stream:
         self._depth = 0
         self._children: list[ET.Element] = []
         self._write(
-            "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'"
+            f"<stream:stream xmlns='{self._namespace}' xmlns:stream='http://etherx.jabber.org/streams'"
             f" version='1.0' to='{self.domain}'>"
         )
         return self.read()

@@ -93,9 +93,10 @@ def test_a_users_module_options_are_laid_over_the_roles():
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("address", ["127.0.0.1", "192.0.2.7"])
-def test_erlang_is_bound_to_loopback_or_the_address_that_is_named(family, address):
+@pytest.mark.parametrize("address, name", [("127.0.0.1", "localhost"), ("192.0.2.7", "192.0.2.7")])
+def test_erlang_is_bound_to_loopback_or_the_address_that_is_named(family, address, name):
     runtime = render("ejabberdctl.cfg.j2", family, ejabberd_distribution_address=address)
+    assert f"ERLANG_NODE=ejabberd@{name}\n" in runtime
     assert f"INET_DIST_INTERFACE={address}\n" in runtime
     mapper = render("epmd.socket.conf.j2", family, ejabberd_distribution_address=address)
     listen = [line.partition("=")[2] for line in mapper.splitlines() if line.startswith("ListenStream")]

@@ -7,10 +7,10 @@
 %% What the role needs of ejabberd and ejabberdctl does not offer: a configuration judged before it replaces the running
 %% one, passwords that are never an argument of a command, groups with the same form in 23.01 and 24.12.
 %% Prints one line for each change, nothing when there is none. The functions of ejabberd that are called here have
-%% these forms in 23.01 and 24.12; the node is reached as ejabberdctl reaches it, over loopback with the cookie.
+%% these forms in 23.01 and 24.12; the node that ARCHIPEL_EJABBERD_NODE names is reached as ejabberdctl reaches it, at the
+%% address in its name, with the cookie.
 
 -mode(compile).
--define(NODE, 'ejabberd@localhost').
 
 main(["configuration", File]) ->
     configuration(File);
@@ -121,12 +121,15 @@ act(Text, Change) ->
 %% The distribution starts here and not by a flag: judging a configuration needs none, and the flag would leave an epmd
 %% behind that listens on every address.
 call(Module, Function, Arguments) ->
-    case net_kernel:start('archipel-ejabberd@localhost', #{name_domain => shortnames, dist_listen => false}) of
+    Node = os:getenv("ARCHIPEL_EJABBERD_NODE", "ejabberd@localhost"),
+    %% A name with a dot is a long one, and nodes of long and short names don't meet.
+    Names = case lists:member($., Node) of true -> longnames; false -> shortnames end,
+    case net_kernel:start(list_to_atom("archipel-" ++ Node), #{name_domain => Names, dist_listen => false}) of
         {ok, _} -> ok;
         {error, {already_started, _}} -> ok;
         {error, _} -> fail("the Erlang distribution does not start~n", [])
     end,
-    case rpc:call(?NODE, Module, Function, Arguments, 30000) of
+    case rpc:call(list_to_atom(Node), Module, Function, Arguments, 30000) of
         {badrpc, nodedown} -> fail("ejabberd does not run~n", []);
         %% The reason may hold the arguments, and these a password: only the function is named.
         {badrpc, _} -> fail("~ts:~ts failed in ejabberd, see its log~n", [Module, Function]);

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shlex
 import socket
 import ssl
 import time
@@ -16,6 +17,14 @@ from xmpp_stream import CLIENT, Refused
 
 ROSTER = "<query xmlns='jabber:iq:roster'/>"
 VERSION = "<query xmlns='jabber:iq:version'/>"
+STATUSES = '''
+import sys, urllib.error, urllib.request
+for path in sys.argv[2:]:
+    try:
+        print(urllib.request.urlopen(sys.argv[1] + path, timeout=10).status)
+    except urllib.error.HTTPError as error:
+        print(error.code)
+'''
 
 
 def test_clients_get_starttls_and_scram_only(platform):
@@ -26,19 +35,24 @@ def test_clients_get_starttls_and_scram_only(platform):
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion")  # naming the old version is the point
 @pytest.mark.parametrize("version, accepted", [("TLSv1_1", False), ("TLSv1_2", True), ("TLSv1_3", True)])
-def test_tls_below_1_2_is_refused(platform, version, accepted):
+@pytest.mark.parametrize("port", [5222, 5443])
+def test_tls_below_1_2_is_refused(platform, port, version, accepted):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(platform.ca_file)
     context.set_ciphers("DEFAULT:@SECLEVEL=0")  # this side would offer it
     context.minimum_version = context.maximum_version = ssl.TLSVersion[version]
-    with socket.create_connection((platform.address(platform.xmpp), 5443), 10) as plain:
-        try:
-            context.wrap_socket(plain, server_hostname=platform.domain).close()
-        except ssl.SSLError as error:
-            # The server's doing: 23.01 closes the connection, 24.12 says why.
-            assert not accepted and ("ALERT_PROTOCOL_VERSION" in str(error) or isinstance(error, ssl.SSLEOFError))
+    try:
+        if port == 5222:
+            with platform.stream(context=context):
+                pass
         else:
-            assert accepted
+            with socket.create_connection((platform.address(platform.xmpp), port), 10) as plain:
+                context.wrap_socket(plain, server_hostname=platform.domain).close()
+    except ssl.SSLError as error:
+        # The server's doing: 23.01 closes the connection, 24.12 says why.
+        assert not accepted and ("ALERT_PROTOCOL_VERSION" in str(error) or isinstance(error, ssl.SSLEOFError))
+    else:
+        assert accepted
 
 
 def test_a_certificate_of_another_authority_is_refused(platform):
@@ -53,6 +67,12 @@ def test_ports_are_bound_where_they_are_meant_to_be(platform):
     world = {int(port) for address, port in addresses if address.strip("[]") not in ("127.0.0.1", "::1")}
     assert world - {22} == {5222, 5443}
     assert {4369, 4560, 5280} <= {int(port) for address, port in addresses if address == "127.0.0.1"}
+
+
+def test_a_reverse_proxy_on_the_server_finds_bosh_and_websocket_and_nothing_else(platform):
+    paths = {"bosh": 200, "http-bind": 200, "ws": 200, "xmpp": 200, "api/status": 404, "admin": 404}
+    answers = platform.run(platform.xmpp, shlex.join(["python3", "-c", STATUSES, "http://127.0.0.1:5280/", *paths]))
+    assert dict(zip(paths, map(int, answers.split()))) == paths
 
 
 def test_automation_sees_the_hypervisors_and_their_presence(platform):

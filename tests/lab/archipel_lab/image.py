@@ -20,15 +20,18 @@ PACKAGES = (
     "systemd-sysv dbus iproute2 openssh-server python3 python3-apt sudo ca-certificates procps less "
     "iputils-ping netbase bindfs fuse3"
 ).split()
-# Packages that the roles install. They only lie in apt's cache, so that a role's run is quick and still real.
+# Packages that the roles and `make test` install. They only lie in apt's cache, so that a role's run is quick and still
+# real. By release, those that the other does not have.
 DOWNLOADED = {
     "xmpp": ["ejabberd"],
     "hypervisors": (
-        "libvirt-daemon-system libvirt-clients python3-libvirt python3-lxml python3-slixmpp qemu-system-x86 qemu-utils "
-        "netcat-openbsd gnutls-bin dnsmasq-base iptables"
+        "libvirt-daemon-system libvirt-daemon-driver-lxc libvirt-clients python3-libvirt python3-lxml python3-slixmpp "
+        "qemu-system-x86 qemu-utils netcat-openbsd gnutls-bin dnsmasq-base iptables nftables augeas-tools"
     ).split(),
     "certificates": ["openssl", "python3-cryptography"],
+    "tests": ["python3-pytest"],
 }
+DOWNLOADED_BY_RELEASE = {"trixie": ["libvirt-daemon-plugin-lockd", "qemu-system-modules-spice"]}
 # Runs in the new root as mmdebstrap's customize-hook; $1 is the root.
 CUSTOMIZE = """
 set -eu
@@ -37,13 +40,15 @@ printf 'force-unsafe-io\\n' > "$1"/etc/dpkg/dpkg.cfg.d/lab
 chroot "$1" systemctl enable systemd-networkd ssh
 chroot "$1" apt-get clean
 chroot "$1" apt-get install -q -y --no-install-recommends --download-only {packages}
+# Of this one, the roles install what it recommends as well.
+chroot "$1" apt-get install -q -y --download-only python3-slixmpp
 rm -f "$1"/etc/resolv.conf
 """
 
 
 def base(release: str) -> Path:
     """The directory of the base image for `release`, built if it is not in the cache."""
-    downloaded = sorted(package for group in DOWNLOADED.values() for package in group)
+    downloaded = sorted(sum(DOWNLOADED.values(), DOWNLOADED_BY_RELEASE.get(release, [])))
     recipe = "\n".join([release, *PACKAGES, *downloaded, CUSTOMIZE, machine.sources(release)])
     root = CACHE_ROOT / f"host-{release}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
     with locked(CACHE_ROOT / "lock"):
