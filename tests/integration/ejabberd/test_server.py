@@ -17,14 +17,14 @@ from xmpp_stream import CLIENT, Refused
 
 ROSTER = "<query xmlns='jabber:iq:roster'/>"
 VERSION = "<query xmlns='jabber:iq:version'/>"
-STATUSES = '''
+STATUSES = """
 import sys, urllib.error, urllib.request
 for path in sys.argv[2:]:
     try:
         print(urllib.request.urlopen(sys.argv[1] + path, timeout=10).status)
     except urllib.error.HTTPError as error:
         print(error.code)
-'''
+"""
 
 
 def test_clients_get_starttls_and_scram_only(platform):
