@@ -59,4 +59,4 @@ def test_the_other_node_is_bound_to_the_address_in_its_name(platform):
     assert {address for address, dummy, port in listening if port == "4369"} == {"127.0.0.1", platform.address(host)}
     world = {int(port) for address, dummy, port in listening if address in ("*", "0.0.0.0", "[::]")}
     assert world == {22, 5222, 5269, 5443}
-    assert f"ejabberd@{platform.address(host)} is started" in platform.run(host, "ejabberdctl status")
+    assert f"'ejabberd@{platform.address(host)}' is started" in platform.run(host, "ejabberdctl status")
