@@ -122,10 +122,14 @@ def manage(person, hypervisor, machine):
 
 
 def answers(person, jid):
-    """The answer of an entity; None while it is offline, or was killed with the request in its hands."""
+    """The answer of an entity; None while it or libvirt is away, or if it was killed with the request in its hands."""
     try:
         return person.act(jid, CONTROL, "info")
     except (Refused, TimeoutError):
+        return None
+    except Failed as failed:
+        if "out of reach" not in failed.text:
+            raise
         return None
 
 
