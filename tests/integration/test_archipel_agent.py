@@ -209,6 +209,18 @@ def test_an_account_is_taken_from_peers_only_and_for_domains_that_are_here_only(
         stream.login(managed.uuid, "y")
 
 
+def test_a_domain_that_has_been_here_all_along_is_nobodys_to_hand_over(platform, domain, automation, log_in, hypervisor):
+    domain.define()
+    offer = '{"uuid": "%s", "name": "x", "password": "y", "autostart": true, "grants": [["mallory@%s", "all"]]}'
+    peer = log_in(platform.hypervisors[1])
+    asked = f'{{"uuid": "{domain.uuid}", "announced": true}}'
+    peer.act(hypervisor, "archipel:handover", "query", escape(asked))
+    with pytest.raises(Failed, match="so its account is not taken"):
+        peer.act(hypervisor, "archipel:handover", "offer", escape(offer % (domain.uuid, platform.domain)))
+    assert roster(automation, hypervisor)[domain.bare] == "False"
+    assert "disable" in domain.run(f"virsh dominfo {domain.uuid} | grep -i autostart")
+
+
 def test_a_migration_that_cannot_be_is_refused_in_a_sentence(platform, managed, automation):
     where, elsewhere = (f"{host}@{platform.domain}/{host}" for host in platform.hypervisors[:2])
     with pytest.raises(Failed, match="is on .* already"):

@@ -97,3 +97,26 @@ def test_former_passwords_are_forgotten_after_a_while(store, monkeypatch):
     monkeypatch.setattr(time, "time", lambda: now + 61)
     store.retire(JID, "new")
     assert store.former(JID) == ["new"]
+
+
+UUID = "11111111-2222-4333-8444-555555555555"
+
+
+def test_what_a_peer_announced_is_expected_from_that_peer_until_it_has_come(store, path):
+    store.expect(UUID, "hv2")
+    store.close()
+    again = Store(path)
+    assert again.expects(UUID, "hv2")
+    assert not again.expects(UUID, "hv3") and not again.expects(UUID.replace("1", "2"), "hv2")
+    again.expect(UUID, "hv3")
+    assert again.expects(UUID, "hv3") and not again.expects(UUID, "hv2"), "it is to come from the last one that said so"
+    again.expect_no_more(UUID)
+    assert not again.expects(UUID, "hv3")
+    again.close()
+
+
+def test_announcements_do_not_fill_the_disk(store, monkeypatch):
+    monkeypatch.setattr("archipel_agent.store._EXPECTED", 3)
+    for number in range(10):
+        store.expect(str(number), "hv2")
+    assert [number for number in range(10) if store.expects(str(number), "hv2")] == [7, 8, 9]

@@ -253,6 +253,7 @@ class Agent:
             self.pushes.membership(change, uuid)
         entity = self.vms.get(uuid)
         jid = jids.vm_jid(uuid, self.domain)
+        self.store.expect_no_more(uuid)
         if entity is None:
             entity = self._add(self.store.add(jid, name, secrets.token_urlsafe(32)))
         elif entity.releasing:

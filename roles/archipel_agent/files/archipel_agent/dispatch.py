@@ -21,6 +21,7 @@ from xml.etree import ElementTree as ET
 
 from archipel_protocol import errors, jids, payloads
 
+from .denials import Denials
 from .permissions import Permissions
 
 log = logging.getLogger(__name__)
@@ -98,6 +99,7 @@ class UnknownAction(Exception):
 
 
 _HANDLERS: dict[tuple[str, str, str], Handler] = {}
+_DENIED = Denials()
 
 
 def handler(
@@ -145,9 +147,14 @@ def permitted(entity: t.Any, permissions: Permissions, sender: str, namespace: s
         raise UnknownAction
     bare = jids.bare(entity.jid)
     if not permissions.permits(sender, found.permission, bare):
-        log.info("%s was denied %s %s on %s", sender, namespace, action, entity.jid)
+        note_denial(sender, f"{sender} was denied {namespace} {action} on {entity.jid}")
         raise errors.PermissionDenied(f"{jids.bare(sender)} lacks the permission '{found.permission}' on {bare}")
     return found
+
+
+def note_denial(sender: str, text: str) -> None:
+    """Writes to the log that ``sender`` was denied something, unless he has been too often."""
+    _DENIED.note(sender, text)
 
 
 async def perform(

@@ -141,7 +141,7 @@ class Entity:
             session.presence(to=contact, kind="subscribed")
             self.agent.pushes.check_readers(self)
         else:
-            log.info("%s may not see the presence of %s", contact, jids.bare(self.jid))
+            dispatch.note_denial(contact, f"{contact} may not see the presence of {jids.bare(self.jid)}")
             session.presence(to=contact, kind="unsubscribed")
 
     def on_iq(self, session: xmpp.Session, kind: str, sender: str, iq_id: str, payload: ET.Element | None) -> None:

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import pathlib
-import sqlite3
 import typing as t
 
 from archipel_protocol import grants as wire
+
+from . import database
 
 # In the place of an entity's bare JID: the hypervisor and all its virtual machines, also those to come.
 EVERYWHERE = "*"
@@ -73,13 +73,7 @@ class Store:
     """The database of one hypervisor; a change is durable, as a whole or not at all, when save() returns."""
 
     def __init__(self, path: str | pathlib.Path) -> None:
-        # Made with its mode, not mended after: it never is readable by others.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        os.chmod(path, 0o600)
-        self._database = sqlite3.connect(path, isolation_level=None)
-        self._database.execute("PRAGMA journal_mode=WAL")
-        self._database.execute("PRAGMA synchronous=FULL")
-        self._database.executescript(_SCHEMA)
+        self._database = database.opened(path, _SCHEMA)
 
     def close(self) -> None:
         """Closes the file."""

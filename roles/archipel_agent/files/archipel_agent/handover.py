@@ -3,8 +3,8 @@
 
 """archipel:handover: taking over a virtual machine's account when its domain has come here. migration.py is the source.
 
-Only configured peers may send these requests, and an account is taken only for a domain that this host's own libvirt
-has.
+Only configured peers may send these requests. An account is taken only for a machine that this host's own libvirt did
+not have when the peer announced it, and has now: one that has been here all along is nobody else's to hand over.
 """
 
 from __future__ import annotations
@@ -37,15 +37,18 @@ _POST_COPY = (libvirt.VIR_DOMAIN_PAUSED_POSTCOPY, libvirt.VIR_DOMAIN_PAUSED_POST
 
 @handler(ns.HANDOVER, QUERY, permissions.PEER, on="hypervisor", code=errors.CODE_HANDOVER, reads=True)
 async def query(entity: HypervisorEntity, request: Request) -> Reply:
-    """{"uuid": str, "needs": migration_needs.Needs?}
+    """{"uuid": str, "needs": migration_needs.Needs?, "announced": bool?}
     -> {"state": virDomainState or null, "problems": [str]?, "copy": [target]?}
 
-    What libvirt here says of it, and, where it is told what the machine needs, what this host lacks.
+    What libvirt here says of it, and, where it is told what the machine needs, what this host lacks. Announced: the
+    peer is about to move it here.
     """
     asked, facade = wire.decode(request.text), entity.agent.libvirt
     uuid = _text_of(asked, "uuid")
     needs = migration_needs.decode(asked["needs"]) if "needs" in asked else None
     state, dummy = await facade.call(here, uuid)
+    if state is None and asked.get("announced") is True:
+        entity.agent.store.expect(uuid, jids.node(request.sender))
     if needs is None:
         return wire.encode({"state": state})
     lacks = await facade.call(migration_target.answer, needs)
@@ -57,8 +60,8 @@ async def offer(entity: HypervisorEntity, request: Request) -> Reply:
     """{"uuid", "name", "password": str, "autostart": bool, "pushes": Pushes.part(), "profile": {}}
     -> {"vm": facts}.
 
-    Answered when the machine is logged in here. Taken only for a domain that this host's own libvirt has. Again: the
-    same answer.
+    Answered when the machine is logged in here. Taken only for a machine that has come since this peer announced it.
+    Again: the same answer.
     """
     agent = entity.agent
     offered = wire.decode(request.text)
@@ -69,23 +72,30 @@ async def offer(entity: HypervisorEntity, request: Request) -> Reply:
             message = f"libvirt on {agent.node} has no domain {uuid}, so its account is not taken"
             raise errors.ArchipelError(message, errors.CODE_HANDOVER)
         vm = agent.vms.get(uuid)
+        comes = agent.store.expects(uuid, jids.node(request.sender))
+        if not comes and (vm is None or vm.leaving):
+            peer = jids.node(request.sender)
+            message = f"{peer} has not announced {uuid}, or it was on {agent.node} before; so its account is not taken"
+            raise errors.ArchipelError(message, errors.CODE_HANDOVER)
         if vm is None or vm.leaving:
             # Before the account, so that no interruption leaves it here without them. Not again where an answer was
             # lost: what was granted here meanwhile is newer.
             granting.adopt(agent.permissions, jids.vm_jid(uuid, agent.domain), offered.get("grants"))
         if vm is None:
             vm = await agent.take_over(uuid, name, password, offered.get("pushes"), _profile(offered.get("profile")))
-        else:
+        elif comes:
             vm.reclaim()
-        await _await_login(vm, password)
-        if offered.get("autostart") is True:
-            await agent.libvirt.call(_set_autostart, uuid)
-        log.info("%s has come from %s", vm.name, jids.node(request.sender))
+        await _await_login(vm, password if comes else None)
+        if comes:
+            if offered.get("autostart") is True:
+                await agent.libvirt.call(_set_autostart, uuid)
+            agent.store.expect_no_more(uuid)
+            log.info("%s has come from %s", vm.name, jids.node(request.sender))
         machine = await agent.libvirt.call(domains.look, uuid)
         return wire.encode({"vm": None if machine is None else facts(agent, dataclasses.replace(machine, xml=""))})
 
 
-async def _await_login(vm: VirtualMachineEntity, password: str) -> None:
+async def _await_login(vm: VirtualMachineEntity, password: str | None) -> None:
     """Waits until the machine is logged in here; the offered password counts where ours turn out not to."""
     deadline = asyncio.get_running_loop().time() + LOGIN
     while asyncio.get_running_loop().time() < deadline:
@@ -93,7 +103,7 @@ async def _await_login(vm: VirtualMachineEntity, password: str) -> None:
             await asyncio.wait_for(vm.online.wait(), 1)
             return
         except asyncio.TimeoutError:
-            if vm.foreign:
+            if vm.foreign and password is not None:
                 vm.use_password(password)
     message = f"{vm.name} could not log in on {vm.agent.node} within {LOGIN:g} s"
     raise errors.ArchipelError(message, errors.CODE_HANDOVER)

@@ -199,7 +199,8 @@ async def _preflight(agent: Agent, vm: VirtualMachineEntity, peer: Peer, move: M
         problems.append(unreachable)
     answer: dict[str, t.Any] = {}
     try:
-        answer = await ask(agent, peer, QUERY, {"uuid": vm.uuid, "needs": migration_needs.encode(needs)})
+        asked = {"uuid": vm.uuid, "needs": migration_needs.encode(needs), "announced": True}
+        answer = await ask(agent, peer, QUERY, asked)
     except errors.ArchipelError as fault:
         problems.append(fault.message)
     if answer.get("state") is not None:

@@ -10,10 +10,10 @@ A database of its own, because it is written at each event: it is not synchronis
 from __future__ import annotations
 
 import dataclasses
-import os
 import pathlib
-import sqlite3
 import typing as t
+
+from . import database
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS items (
@@ -54,13 +54,7 @@ class Outbox:
     """The database. All JIDs are bare."""
 
     def __init__(self, path: str | pathlib.Path) -> None:
-        # Made with its mode, not mended after: it never is readable by others.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        os.chmod(path, 0o600)
-        self._database = sqlite3.connect(path, isolation_level=None)
-        self._database.execute("PRAGMA journal_mode=WAL")
-        self._database.execute("PRAGMA synchronous=NORMAL")
-        self._database.executescript(_SCHEMA)
+        self._database = database.opened(path, _SCHEMA, "NORMAL")
 
     def close(self) -> None:
         """Closes the file."""

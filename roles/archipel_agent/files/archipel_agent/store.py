@@ -7,20 +7,30 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import json
-import os
 import pathlib
 import sqlite3
 import time
 import typing as t
 
-# Columns beyond Archipel's five:
+from . import database
+
+# Columns of virtualmachines beyond Archipel's five:
 #   registered    the account is known to exist
 #   next_password a password that was sent to the server; it counts if ``password`` no longer does
 #   releasing     management ends as soon as the account is removed
 #   handover_to   bare JID of the hypervisor that a migration goes to; set before libvirt is asked
 #   handover_autostart  whether the machine is to start with its host there
-_TABLE = """
+# profiles: what a machine's vCard says beyond its name: JSON, text by field (vcard.py).
+# unfinished: what was begun on a machine and has to be brought to an end, or taken back (unfinished.py).
+# expected: machines that were not here when a peer said that it was about to move them here (handover.py).
+# tags: the hypervisor's own.
+# former: passwords that the server acknowledged to count no more. It keeps such a change in memory for two seconds
+#   before it writes it down, so one that is killed meanwhile comes back with the old password, or with an account that
+#   was removed.
+# adopted: entities whose state of Archipel 0.6 was taken over (adoption.py), by bare JID.
+_SCHEMA = """
 CREATE TABLE IF NOT EXISTS virtualmachines (
     jid TEXT PRIMARY KEY,
     password TEXT NOT NULL,
@@ -32,27 +42,20 @@ CREATE TABLE IF NOT EXISTS virtualmachines (
     releasing INTEGER NOT NULL DEFAULT 0,
     handover_to TEXT,
     handover_autostart INTEGER NOT NULL DEFAULT 0
-)
-"""
-
-# Passwords that the server acknowledged to count no more. It keeps such a change in memory for two seconds before it
-# writes it down, so one that is killed meanwhile comes back with the old password, or with an account that was removed.
-_FORMER = """
+);
+CREATE TABLE IF NOT EXISTS profiles (jid TEXT PRIMARY KEY, fields TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS unfinished (uuid TEXT PRIMARY KEY, action TEXT NOT NULL, details TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS expected (uuid TEXT PRIMARY KEY, peer TEXT NOT NULL, at REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS tags (tag TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS former (
     jid TEXT NOT NULL, password TEXT NOT NULL, removed INTEGER NOT NULL, at REAL NOT NULL
-)
+);
+CREATE TABLE IF NOT EXISTS adopted (jid TEXT PRIMARY KEY);
 """
 # Seconds after which a server that still answers, or was asked by Store.removed() meanwhile, has written it down.
 _WRITTEN = 60.0
-
-# What was begun on a machine and has to be brought to an end, or taken back: unfinished.py.
-_UNFINISHED = """
-CREATE TABLE IF NOT EXISTS unfinished (uuid TEXT PRIMARY KEY, action TEXT NOT NULL, details TEXT NOT NULL)
-"""
-
-
-# The hypervisor's own.
-_TAGS = "CREATE TABLE IF NOT EXISTS tags (tag TEXT PRIMARY KEY)"
+# Announced machines that are remembered; of more, the oldest are forgotten.
+_EXPECTED = 10000
 
 
 class Unfinished(t.NamedTuple):
@@ -61,13 +64,6 @@ class Unfinished(t.NamedTuple):
     uuid: str
     action: str
     details: dict[str, t.Any]
-
-
-# Entities whose state of Archipel 0.6 was taken over (adoption.py), by bare JID.
-_ADOPTED = "CREATE TABLE IF NOT EXISTS adopted (jid TEXT PRIMARY KEY)"
-
-# What a machine's vCard says beyond its name: JSON, text by field (vcard.py).
-_PROFILES = "CREATE TABLE IF NOT EXISTS profiles (jid TEXT PRIMARY KEY, fields TEXT NOT NULL)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,27 +95,7 @@ class Store:
 
     def __init__(self, path: str | pathlib.Path) -> None:
         """Raises ForeignDatabase where the file is that of Archipel 0.6, which has the same name."""
-        # Made with its mode, not mended after: it never is readable by others.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        os.chmod(path, 0o600)
-        self._database = sqlite3.connect(path, isolation_level=None)
-        self._refuse_foreign(path)
-        self._database.execute("PRAGMA journal_mode=WAL")
-        self._database.execute("PRAGMA synchronous=FULL")
-        self._database.execute(_TABLE)
-        self._database.execute(_PROFILES)
-        self._database.execute(_UNFINISHED)
-        self._database.execute(_TAGS)
-        self._database.execute(_FORMER)
-        self._database.execute(_ADOPTED)
-
-    def _refuse_foreign(self, path: str | pathlib.Path) -> None:
-        columns = {column[1] for column in self._database.execute("PRAGMA table_info(virtualmachines)")}
-        if columns and not columns.issuperset(_COLUMNS):
-            self._database.close()
-            raise ForeignDatabase(
-                f"{path} is a database of Archipel 0.6; move its folder aside, and take it over with archipel_import"
-            )
+        self._database = database.opened(path, _SCHEMA, check=functools.partial(_refuse_foreign, path))
 
     def close(self) -> None:
         """Closes the file."""
@@ -220,6 +196,23 @@ class Store:
         """Forgets an account's former passwords."""
         self._database.execute("DELETE FROM former WHERE jid = ?", (jid,))
 
+    # Machines that peers move here
+
+    def expect(self, uuid: str, peer: str) -> None:
+        """A machine that is not here is about to come from the node ``peer``."""
+        self._database.execute("INSERT OR REPLACE INTO expected VALUES (?, ?, ?)", (uuid, peer, time.time()))
+        oldest = "DELETE FROM expected WHERE uuid IN (SELECT uuid FROM expected ORDER BY at DESC LIMIT -1 OFFSET ?)"
+        self._database.execute(oldest, (_EXPECTED,))
+
+    def expects(self, uuid: str, peer: str) -> bool:
+        """Whether it is to come from there."""
+        query = "SELECT 1 FROM expected WHERE uuid = ? AND peer = ?"
+        return self._database.execute(query, (uuid, peer)).fetchone() is not None
+
+    def expect_no_more(self, uuid: str) -> None:
+        """It has come, or has become a machine of this host in another way."""
+        self._database.execute("DELETE FROM expected WHERE uuid = ?", (uuid,))
+
     # Intentions
 
     def begin(self, uuid: str, action: str, details: t.Mapping[str, t.Any] | None = None) -> Unfinished:
@@ -238,6 +231,14 @@ class Store:
             "SELECT uuid, action, details FROM unfinished WHERE ? IS NULL OR uuid = ?", (uuid, uuid)
         )
         return [Unfinished(which, action, json.loads(details)) for which, action, details in found]
+
+
+def _refuse_foreign(path: str | pathlib.Path, found: sqlite3.Connection) -> None:
+    columns = {column[1] for column in found.execute("PRAGMA table_info(virtualmachines)")}
+    if columns and not columns.issuperset(_COLUMNS):
+        raise ForeignDatabase(
+            f"{path} is a database of Archipel 0.6; move its folder aside, and take it over with archipel_import"
+        )
 
 
 def _row(values: t.Sequence[t.Any]) -> Row:
