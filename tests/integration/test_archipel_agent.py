@@ -209,7 +209,7 @@ def test_an_account_is_taken_from_peers_only_and_for_domains_that_are_here_only(
         stream.login(managed.uuid, "y")
 
 
-def test_a_domain_that_has_been_here_all_along_is_nobodys_to_hand_over(platform, domain, automation, log_in, hypervisor):
+def test_a_domain_that_was_here_before_is_nobodys_to_hand_over(platform, domain, automation, log_in, hypervisor):
     domain.define()
     offer = '{"uuid": "%s", "name": "x", "password": "y", "autostart": true, "grants": [["mallory@%s", "all"]]}'
     peer = log_in(platform.hypervisors[1])

@@ -184,6 +184,8 @@ def test_devices_that_reach_the_host(device, reason):
         ("<os><loader>/etc/x</loader></os>", "<loader>"),
         ("<os><loader>/usr/share/OVMF/../../../etc/x</loader></os>", "<loader>"),
         ("<os><nvram>/etc/x</nvram></os>", "<nvram>"),
+        ("<os><nvram>/usr/share/OVMF/OVMF_VARS_4M.fd</nvram></os>", "<nvram>"),
+        ("<os><nvram template='/var/lib/libvirt/qemu/nvram/db_VARS.fd'>/vm/a</nvram></os>", "<nvram>"),
         ("<os><nvram template='/etc/x'>/vm/a</nvram></os>", "<nvram>"),
         ("<os><nvram type='file'><source file='/etc/x'/></nvram></os>", "<nvram>"),
         ("<os><nvram type='block'><source dev='/dev/sda'/></nvram></os>", "<nvram>"),

@@ -22,6 +22,7 @@ from . import (
     domain_xml,
     domains,
     host_access,
+    image_chains,
     metadata,
     plan,
     prediction,
@@ -174,7 +175,7 @@ async def _applied(agent: t.Any, request: Request, desired: Desired, snapshot: _
         snapshot = await _look_again(agent, desired)
         made = await _plan(agent, request, desired, snapshot)
         machine = snapshot.machines.get(desired.uuid)
-        execution = Execution(agent, desired, None if machine is None else machine.xml)
+        execution = Execution(agent, request, desired, None if machine is None else machine.xml)
         try:
             await execution.run(made)
         except ArchipelError as exc:
@@ -237,7 +238,11 @@ async def _plan(agent: t.Any, request: Request, desired: Desired, snapshot: _Sna
     if not request.permits(names.HOST_ACCESS):
         definition = None if predicted is None else predicted.definition
         _refuse(request, await _host_access(agent, definition, changes))
-    return plan.change(existing, desired, predicted, changes)
+    found = plan.change(existing, desired, predicted, changes)
+    if predicted is None and found.opens_images:
+        # A definition that changes has just been looked at.
+        await image_chains.refuse_start(agent, request, desired.uuid)
+    return found
 
 
 async def _preflight(agent: t.Any, request: Request, desired: Desired) -> list[str]:
@@ -343,11 +348,11 @@ async def _host_access(agent: t.Any, definition: Element | None, changes: storag
     outside = [volume for path, volume in touched.items() if not host_access.is_inside(path)]
     reasons = [f"the pool '{volume['pool']}' is no folder below {host_access.ALLOWED_ROOT}" for volume in outside]
     if not reasons and changes.origins:
-        reasons = await agent.libvirt.call(volumes.chains_outside, changes.origins, host_access.ALLOWED_ROOT)
+        reasons = await agent.libvirt.call(image_chains.chains_outside, changes.origins)
     if definition is None or reasons:
         return reasons
     reasons = host_access.check(definition, {await _emulator(agent, definition)})
     if not reasons:
         xml = domain_xml.serialise(definition)
-        reasons = await agent.libvirt.call(volumes.outside, xml, host_access.ALLOWED_ROOT, frozenset(changes.make))
+        reasons = await agent.libvirt.call(image_chains.outside, xml, frozenset(changes.make))
     return reasons

@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import dataclasses
+import posixpath
 import typing as t
 
 from archipel_protocol import namespaces as ns, states
 from archipel_protocol.errors import CODE_DECLARATION, ArchipelError
 
-from . import domain_xml, metadata
+from . import domain_xml, metadata, own_files
 from .libvirt_facade import libvirt
 
 _DUMP = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
@@ -19,8 +20,6 @@ _LIVE_DUMP = libvirt.VIR_DOMAIN_XML_SECURE
 _GONE = (libvirt.VIR_ERR_NO_DOMAIN,)
 # No such element, or a driver that keeps none.
 _NO_METADATA = (libvirt.VIR_ERR_NO_DOMAIN_METADATA, libvirt.VIR_ERR_NO_SUPPORT)
-# libvirt's own folder for the variables of firmware: what is there was made by libvirt for one machine.
-_NVRAM = "/var/lib/libvirt/qemu/nvram/"
 
 
 class Conflict(ArchipelError):
@@ -225,15 +224,38 @@ def all_tags(connection: libvirt.virConnect) -> dict[str, tuple[str, ...]]:
 
 
 def _tags(domain: libvirt.virDomain, persistent: bool) -> tuple[str, ...]:
-    """The tags of the definition; where there is none, of what runs."""
+    element = _metadata(domain, ns.TAGS, persistent)
+    return () if element is None else tuple(metadata.read(element))
+
+
+def refuse_protected(domain: libvirt.virDomain, what: str, code: int) -> None:
+    """Raises ArchipelError where a declaration protects the machine from being ``what``: "stopped" or "removed"."""
+    machine = _metadata(domain, ns.DECLARATION, bool(domain.isPersistent()))
+    if machine is not None and metadata.protects(machine):
+        raise ArchipelError(metadata.refusal(domain.name(), what), code)
+
+
+def check_removable(connection: libvirt.virConnect, uuid: str, code: int) -> None:
+    """Raises ArchipelError for a machine that is protected; one that is not defined is not."""
+    try:
+        domain = connection.lookupByUUIDString(uuid)
+    except libvirt.libvirtError as fault:
+        if fault.get_error_code() not in _GONE:
+            raise
+        return
+    refuse_protected(domain, "removed", code)
+
+
+def _metadata(domain: libvirt.virDomain, namespace: str, persistent: bool) -> domain_xml.Element | None:
+    """The element of the definition; where there is none, of what runs."""
     flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG if persistent else libvirt.VIR_DOMAIN_AFFECT_LIVE
     try:
-        text = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, ns.TAGS, flags)
+        text = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, namespace, flags)
     except libvirt.libvirtError as fault:
         if fault.get_error_code() not in _NO_METADATA:
             raise
-        return ()
-    return tuple(metadata.read(domain_xml.parse(text, "the metadata")))
+        return None
+    return domain_xml.parse(text, "the metadata")
 
 
 def change_media(connection: libvirt.virConnect, uuid: str, target: str, source: str) -> None:
@@ -298,17 +320,34 @@ def undefine(connection: libvirt.virConnect, uuid: str) -> None:
     if machine.active:
         # Undefining an active domain would leave it running with nobody to restart it.
         raise ArchipelError("the virtual machine was started meanwhile", CODE_DECLARATION)
-    connection.lookupByUUIDString(uuid).undefineFlags(_undefine_flags(machine.xml))
+    definition = domain_xml.parse_domain(machine.xml)
+    shared = own_files.shared(definition, others(connection, definition))
+    connection.lookupByUUIDString(uuid).undefineFlags(_undefine_flags(definition, bool(shared)))
 
 
-def _undefine_flags(xml: str) -> int:
+def others(connection: libvirt.virConnect, definition: domain_xml.Element) -> t.Iterator[domain_xml.Element]:
+    """The definitions of all other machines; of none, where ``definition`` has no files of its own."""
+    if not own_files.own(definition):
+        return
+    uuid = domain_xml.text_of(definition, "uuid")
+    for domain in connection.listAllDomains():
+        if domain.UUIDString() != uuid:
+            try:
+                yield domain_xml.parse_domain(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+            except libvirt.libvirtError as fault:
+                # Undefined since the listing.
+                if fault.get_error_code() not in _GONE:
+                    raise
+
+
+def _undefine_flags(definition: domain_xml.Element, shared: bool) -> int:
+    """``shared``: another machine names a file of this one, which stays then."""
     flags = libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
-    definition = domain_xml.parse_domain(xml)
     boot = definition.find("os")
     if boot is not None and (boot.get("firmware") or boot.find("loader") is not None or boot.find("nvram") is not None):
         place = domain_xml.text_of(boot, "nvram") or domain_xml.attribute_of(boot, "nvram/source", "file")
-        own = not place or place.startswith(_NVRAM)
-        flags |= libvirt.VIR_DOMAIN_UNDEFINE_NVRAM if own else libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
+        own = not place or posixpath.dirname(posixpath.normpath(place)) == own_files.NVRAM
+        flags |= libvirt.VIR_DOMAIN_UNDEFINE_NVRAM if own and not shared else libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
     if definition.find("devices/tpm") is not None:
         flags |= getattr(libvirt, "VIR_DOMAIN_UNDEFINE_TPM", 0)
     return int(flags)

@@ -10,7 +10,8 @@ import typing as t
 from archipel_protocol import states
 from archipel_protocol.errors import CODE_DECLARATION, ArchipelError, LibvirtError
 
-from . import domain_xml, domains, live_changes, storage, volumes
+from . import domain_xml, domains, image_chains, live_changes, storage, volumes
+from .dispatch import Request
 from .plan import Do, Plan, Step
 from .wanted import Desired
 
@@ -28,11 +29,12 @@ class Execution:
     ``expected`` is the definition that the plan was made for, None if there was none.
     """
 
-    def __init__(self, agent: t.Any, desired: Desired, expected: str | None) -> None:
+    def __init__(self, agent: t.Any, request: Request, desired: Desired, expected: str | None) -> None:
         self.done: list[str] = []
         self.applied_live: list[str] = []
         self.refused: list[str] = []
         self._agent = agent
+        self._request = request
         self._desired = desired
         self._expected = expected
         self._newly_managed = False
@@ -116,6 +118,8 @@ class Execution:
         await self._call(domains.set_tags, self._desired.uuid, step.argument)
 
     async def _start(self, step: Step) -> None:
+        # Again, because a shutdown before it may have taken minutes.
+        await image_chains.refuse_start(self._agent, self._request, self._desired.uuid)
         await self._call(domains.start, self._desired.uuid, step.do is Do.START_PAUSED)
 
     async def _suspend(self, step: Step) -> None:

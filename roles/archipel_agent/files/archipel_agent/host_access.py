@@ -15,12 +15,11 @@ import typing as t
 
 from . import domain_xml
 from .domain_xml import Element, attribute_of
+from .own_files import NVRAM
 
 ALLOWED_ROOT = "/vm"
 # Firmware that comes with the distribution, read only.
 _FIRMWARE = ("/usr/share/OVMF", "/usr/share/AAVMF", "/usr/share/qemu", "/usr/share/seabios", "/usr/share/edk2")
-# Where libvirt itself keeps the variables of a machine's firmware.
-_NVRAM = "/var/lib/libvirt/qemu/nvram"
 _ENTROPY = frozenset(("/dev/urandom", "/dev/random"))
 
 # Devices with nothing to say about the host.
@@ -148,10 +147,13 @@ def _check_boot(domain: Element, inside: t.Callable[..., bool]) -> list[str]:
 
 
 def _check_boot_file(element: Element, inside: t.Callable[..., bool]) -> list[str]:
-    more = {"loader": _FIRMWARE, "nvram": (*_FIRMWARE, _NVRAM)}.get(element.tag, ())
+    # What a machine's variables begin with is only read; the variables themselves libvirt gives to QEMU to be written.
+    more = {"loader": _FIRMWARE, "nvram": (NVRAM,)}.get(element.tag, ())
     sources = [source.get(name) for source in element.iter("source") for name in ("file", "dev", "dir")]
-    paths = [_content(element), element.get("template"), *sources]
-    bad = [path for path in paths if path and not inside(path, *more)]
+    bad = [path for path in (_content(element), *sources) if path and not inside(path, *more)]
+    template = element.get("template")
+    if template and not inside(template, *_FIRMWARE):
+        bad.append(template)
     reasons = [f"<{element.tag}> is {path}, outside of the allowed folders" for path in bad]
     if element.get("type") in ("block", "network", "nvme"):
         reasons.append(f"<{element.tag}> is of type {element.get('type')}")

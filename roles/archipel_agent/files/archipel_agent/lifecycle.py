@@ -63,11 +63,14 @@ async def settle_alloc(agent: Agent, uuid: str, details: dict[str, t.Any]) -> No
 
 @handler(ns.HYPERVISOR_CONTROL, FREE, "free", on="hypervisor", code=errors.CODE_HYPERVISOR_FREE)
 async def free(entity: HypervisorEntity, request: Request) -> Reply:
-    """jid="uuid@domain" -> <virtualmachine jid/>: power, definition, account and entity go, disks stay."""
+    """jid="uuid@domain" -> <virtualmachine jid/>: power, definition, account and entity go, disks stay.
+
+    Not those of a machine that is protected.
+    """
     agent = entity.agent
     vm = named(agent, request, errors.CODE_HYPERVISOR_FREE)
     try:
-        await _take_down(agent, vm.uuid)
+        await _take_down(agent, vm.uuid, errors.CODE_HYPERVISOR_FREE)
     except errors.ArchipelError as fault:
         if fault.code != errors.CODE_MIGRATING:
             raise
@@ -80,7 +83,7 @@ async def free(entity: HypervisorEntity, request: Request) -> Reply:
 async def free_itself(entity: VirtualMachineEntity, request: Request) -> Reply:
     """The same, asked of the machine; its account goes when this is answered."""
     agent, answering = entity.agent, asyncio.current_task()
-    await _take_down(agent, entity.uuid)
+    await _take_down(agent, entity.uuid, errors.CODE_VM_FREE)
 
     async def release() -> None:
         if answering is not None:
@@ -91,9 +94,10 @@ async def free_itself(entity: VirtualMachineEntity, request: Request) -> Reply:
     return None
 
 
-async def _take_down(agent: Agent, uuid: str) -> None:
+async def _take_down(agent: Agent, uuid: str, code: int) -> None:
     """Removes the domain and marks the account for removal; where libvirt refuses, the machine stays managed."""
     async with agent.lock(uuid):
+        await agent.libvirt.call(domains.check_removable, uuid, code)
         agent.store.begin(uuid, FREE)
         try:
             await _remove_domain(agent, uuid)

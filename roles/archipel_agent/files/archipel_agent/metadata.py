@@ -70,7 +70,18 @@ def disown(domain: Element) -> None:
 
 def is_protected(domain: Element) -> bool:
     """Whether a declaration protects the machine from being stopped and removed."""
-    return domain_xml.attribute_of(domain, f"metadata/{_MACHINE}", "protected") == "yes"
+    machine = domain.find(f"metadata/{_MACHINE}")
+    return machine is not None and protects(machine)
+
+
+def protects(machine: Element) -> bool:
+    """The same, of what declarations keep of the machine."""
+    return machine.get("protected") == "yes"
+
+
+def refusal(name: str, what: str) -> str:
+    """Why a protected machine is not ``what``: "stopped" or "removed"."""
+    return f"the virtual machine '{name}' is protected and not {what}; declare protected as false first"
 
 
 def owned(domain: Element) -> list[tuple[str, str]]:

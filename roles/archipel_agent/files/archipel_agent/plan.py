@@ -88,6 +88,11 @@ class Plan:
         return bool(self.steps)
 
     @property
+    def opens_images(self) -> bool:
+        """Whether QEMU opens images that it did not have open."""
+        return any(step.do in (Do.START, Do.START_PAUSED, Do.LIVE) for step in self.steps)
+
+    @property
     def actions(self) -> list[str]:
         """The steps for people."""
         return [step.label for step in self.steps if step.label]
@@ -232,10 +237,7 @@ def change(existing: Existing | None, desired: Desired, prediction: Prediction |
 def _refuse_protected(existing: Existing, desired: Desired, what: str) -> None:
     protected = metadata.is_protected(existing.definition) if desired.protected is None else desired.protected
     if protected:
-        raise ArchipelError(
-            f"the virtual machine '{existing.name}' is protected and not {what}; declare protected as false first",
-            CODE_DECLARATION,
-        )
+        raise ArchipelError(metadata.refusal(existing.name, what), CODE_DECLARATION)
 
 
 def _make_volumes(plan: Plan, storage: Changes) -> None:

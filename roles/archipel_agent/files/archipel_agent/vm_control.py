@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import typing as t
 from xml.etree import ElementTree as ET
 
 from archipel_protocol import errors, namespaces as ns, states
 
+from . import domains, image_chains
 from .dispatch import Reply, Request, handler
 from .libvirt_facade import DomainNotFound, libvirt
 
@@ -31,8 +33,15 @@ async def on_domain(entity: VirtualMachineEntity, code: int, function: t.Callabl
         return function(connection.lookupByUUIDString(uuid), *args)
 
     run.__name__ = function.__name__
-    try:
+    with _defined(entity, code):
         return await entity.agent.libvirt.call(run, entity.uuid)
+
+
+@contextlib.contextmanager
+def _defined(entity: VirtualMachineEntity, code: int) -> t.Iterator[None]:
+    """Says so where libvirt has no such domain."""
+    try:
+        yield
     except DomainNotFound:
         raise errors.ArchipelError(f"{entity.name} is not defined", code) from None
 
@@ -41,13 +50,15 @@ async def on_domain(entity: VirtualMachineEntity, code: int, function: t.Callabl
 async def create(entity: VirtualMachineEntity, request: Request) -> Reply:
     """Starts it. <domain id="N"/>"""
     async with entity.agent.lock(entity.uuid):
+        with _defined(entity, errors.CODE_VM_CREATE):
+            await image_chains.refuse_start(entity.agent, request, entity.uuid)
         number = await on_domain(entity, errors.CODE_VM_CREATE, _start)
     return [ET.Element(_DOMAIN, {"id": str(number)})]
 
 
 @handler(ns.VM_CONTROL, "shutdown", "shutdown", on="vm", code=errors.CODE_VM_SHUTDOWN)
 async def shutdown(entity: VirtualMachineEntity, request: Request) -> Reply:
-    """Asks the guest to shut down, and does not wait for it."""
+    """Asks the guest to shut down, and does not wait for it; not one that is protected."""
     async with entity.agent.lock(entity.uuid):
         await on_domain(entity, errors.CODE_VM_SHUTDOWN, _shut_down)
         if entity.state == states.RUNNING:
@@ -56,7 +67,7 @@ async def shutdown(entity: VirtualMachineEntity, request: Request) -> Reply:
 
 @handler(ns.VM_CONTROL, "destroy", "destroy", on="vm", code=errors.CODE_VM_DESTROY)
 async def destroy(entity: VirtualMachineEntity, request: Request) -> Reply:
-    """Powers off; nothing happens to one that is off."""
+    """Powers off; nothing happens to one that is off. Not one that is protected."""
     async with entity.agent.lock(entity.uuid):
         await on_domain(entity, errors.CODE_VM_DESTROY, _power_off)
 
@@ -136,11 +147,13 @@ def _start(domain: libvirt.virDomain) -> int:
 
 
 def _shut_down(domain: libvirt.virDomain) -> None:
+    domains.refuse_protected(domain, "stopped", errors.CODE_VM_SHUTDOWN)
     domain.shutdown()
 
 
 def _power_off(domain: libvirt.virDomain) -> None:
     if domain.isActive():
+        domains.refuse_protected(domain, "stopped", errors.CODE_VM_DESTROY)
         domain.destroy()
 
 

@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 
 from archipel_protocol import errors, namespaces as ns, payloads, states
 
-from . import domain_xml, domains, host_access, metadata, permissions, volumes
+from . import domain_xml, domains, host_access, image_chains, metadata, permissions
 from .dispatch import Reply, Request, handler
 from .libvirt_facade import libvirt
 
@@ -40,7 +40,7 @@ async def define(entity: VirtualMachineEntity, request: Request) -> Reply:
 
 @handler(ns.VM_DEFINITION, "undefine", "undefine", on="vm", code=errors.CODE_VM_DESTROY)
 async def undefine(entity: VirtualMachineEntity, request: Request) -> Reply:
-    """The definition goes, the entity stays and says so; storage is left alone. Refused while the machine is active."""
+    """The definition goes, the entity stays; storage is left alone. Refused while it runs, or is protected."""
     async with entity.agent.lock(entity.uuid):
         machine = await entity.agent.libvirt.call(domains.look, entity.uuid)
         if machine is None:
@@ -48,6 +48,7 @@ async def undefine(entity: VirtualMachineEntity, request: Request) -> Reply:
         if machine.active:
             name = states.NAMES.get(machine.state, "active")
             raise errors.ArchipelError(f"{entity.name} is {name}; stop it first", errors.CODE_VM_DESTROY)
+        await entity.agent.libvirt.call(domains.check_removable, entity.uuid, errors.CODE_VM_DESTROY)
         await entity.agent.libvirt.call(domains.undefine, entity.uuid)
     return None
 
@@ -87,7 +88,7 @@ async def refuse_host_access(
         complete = wanted if normal is None else domain_xml.parse_domain(normal)
         text = domain_xml.serialise(complete)
         reasons = host_access.check(complete, {emulator})
-        reasons = reasons or await agent.libvirt.call(volumes.outside, text, host_access.ALLOWED_ROOT, to_make)
+        reasons = reasons or await agent.libvirt.call(image_chains.outside, text, to_make)
     if reasons:
         raise errors.PermissionDenied(f"the definition needs the permission 'host_access': {'; '.join(reasons)}")
 

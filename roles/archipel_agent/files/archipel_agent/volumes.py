@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Archipel maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Storage volumes of disks: found, made, grown, and checked for what stands behind them.
+"""Storage volumes of disks: found, made, grown, removed.
 
 The functions that take a connection run in Libvirt.call().
 """
@@ -17,7 +17,7 @@ from lxml import etree
 from archipel_protocol.declaration import Volume
 from archipel_protocol.errors import CODE_DECLARATION, ArchipelError
 
-from . import domain_xml, host_access
+from . import domain_xml
 from .domain_xml import Element, attribute_of, text_of
 from .libvirt_facade import libvirt
 from .storage import Found, origin
@@ -26,11 +26,6 @@ from .storage import Found, origin
 _FOLDERS = frozenset(("dir", "fs", "netfs"))
 # Formats of volumes that QEMU's block layer knows under another name.
 _RAW = frozenset(("iso", "unknown", "dir", ""))
-_DEEPEST_CHAIN = 32
-# Of a qcow2 image: how it begins, the bytes that are read of it, and the bit of one that has its data elsewhere.
-_QCOW2 = b"QFI\xfb"
-_HEADER = 80
-_DATA_FILE = 1 << 2
 # Seconds to wait for a pool in which a volume is being made, and between two looks; libvirt has no event for it.
 _BUSY = 20.0
 _PAUSE = 0.05
@@ -45,9 +40,9 @@ def look_up(
     """
     formats = {}
     for path in paths:
-        volume = _by_path(connection, path)
+        volume = by_path(connection, path)
         if volume is not None:
-            formats[path] = _format(_describe(volume))
+            formats[path] = format_of(describe(volume))
     found, problems = {}, []
     for reference in references:
         try:
@@ -98,13 +93,13 @@ class Place(t.NamedTuple):
 
 def place(connection: libvirt.virConnect, path: str) -> Place | None:
     """The place of a file; None where no active pool has it."""
-    volume = _by_path(connection, path)
+    volume = by_path(connection, path)
     if volume is None:
         return None
-    pool, description = volume.storagePoolLookupByVolume(), _describe(volume)
+    pool, description = volume.storagePoolLookupByVolume(), describe(volume)
     folder = text_of(domain_xml.parse(pool.XMLDesc(), "the storage pool"), "target/path")
     capacity = int(text_of(description, "capacity", "0"))
-    return Place(folder, Volume(pool=pool.name(), name=volume.name(), capacity=capacity, format=_format(description)))
+    return Place(folder, Volume(pool=pool.name(), name=volume.name(), capacity=capacity, format=format_of(description)))
 
 
 def remove(connection: libvirt.virConnect, pool_name: str, name: str) -> None:
@@ -148,7 +143,7 @@ def removable(connection: libvirt.virConnect, uuid: str, owned: t.Sequence[tuple
         except ArchipelError:
             continue  # a pool that is gone has nothing to remove
         pool = connection.storagePoolLookupByName(pool_name)
-        backing = {text_of(_describe(volume), "backingStore/path") for volume in pool.listAllVolumes()}
+        backing = {text_of(describe(volume), "backingStore/path") for volume in pool.listAllVolumes()}
         if place.exists and place.path not in used | backing:
             found.append((pool_name, name))
     return found
@@ -161,94 +156,16 @@ def delete(connection: libvirt.virConnect, pool_name: str, name: str) -> None:
         volume.delete()
 
 
-def outside(connection: libvirt.virConnect, xml: str, allowed_root: str, to_make: t.Container[str] = ()) -> list[str]:
-    """Reasons why disks of a definition need ``host_access`` by what their files refer to.
-
-    QEMU opens the backing file that an image names, and who can write an image can name any file there. Files
-    ``to_make`` do not exist yet and refer to nothing.
-    """
-    reasons: list[str] = []
-    refreshed: set[str] = set()
-    for disk in domain_xml.parse_domain(xml).findall("devices/disk"):
-        label = f"disk[{attribute_of(disk, 'target', 'dev')}]"
-        # Where a definition states the backing files, QEMU opens these instead of those that the images name.
-        for place in (disk, *disk.iter("backingStore")):
-            path = attribute_of(place, "source", "file")
-            if path and host_access.format_of(place) != "raw" and path not in to_make:
-                reasons += [f"{label}: {reason}" for reason in _chain(connection, path, allowed_root, refreshed)]
-    return reasons
-
-
-def chains_outside(connection: libvirt.virConnect, paths: t.Iterable[str], allowed_root: str) -> list[str]:
-    """Reasons why files need ``host_access`` by what they refer to."""
-    refreshed: set[str] = set()
-    return [f"{path}: {reason}" for path in paths for reason in _chain(connection, path, allowed_root, refreshed)]
-
-
-def _chain(connection: libvirt.virConnect, path: str, allowed_root: str, refreshed: set[str]) -> t.Iterator[str]:
-    for dummy in range(_DEEPEST_CHAIN):
-        volume = _fresh(connection, path, refreshed)
-        if volume is None:
-            yield f"{path} is in no active pool, so nothing is known of its backing files"
-            return
-        description = _describe(volume)
-        form, backing = _format(description), text_of(description, "backingStore/path")
-        if form == "raw":
-            return
-        if form != "qcow2":
-            yield f"{path} has the format {form}, which can refer to other files"
-            return
-        if _has_data_file(connection, volume):
-            yield f"{path} keeps its data in another file"
-            return
-        if not backing:
-            return
-        form = _format(description, "backingStore/format")
-        if form not in ("raw", "qcow2"):
-            yield f"its backing file {backing} is taken for {form}, which can refer to other files"
-            return
-        if not os.path.realpath(backing).startswith(allowed_root + "/"):
-            yield f"its backing file {backing} is outside of the allowed folders"
-            return
-        path = backing
-    yield f"its chain of backing files is longer than {_DEEPEST_CHAIN}"
-
-
-def _has_data_file(connection: libvirt.virConnect, volume: libvirt.virStorageVol) -> bool:
-    """Whether a qcow2 image names a file with its data, which libvirt does not tell before 10.10.
-
-    https://www.qemu.org/docs/master/interop/qcow2.html#header: the version in bytes 4 to 7, and from version 3 on
-    incompatible features in bytes 72 to 79.
-    """
-    stream, header = connection.newStream(), b""
-    try:
-        volume.download(stream, 0, _HEADER)
-        while len(header) < _HEADER:
-            piece = stream.recv(_HEADER - len(header))
-            if not piece:
-                break
-            header += piece
-        stream.finish()
-    except libvirt.libvirtError as fault:
-        # A driver without streams, as libvirt's for tests, has no QEMU that would read the image.
-        if fault.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
-            raise
-        return False
-    if not header.startswith(_QCOW2) or int.from_bytes(header[4:8], "big") < 3:
-        return False
-    return bool(int.from_bytes(header[72:80], "big") & _DATA_FILE)
-
-
-def _fresh(connection: libvirt.virConnect, path: str, refreshed: set[str]) -> libvirt.virStorageVol | None:
+def fresh(connection: libvirt.virConnect, path: str, refreshed: set[str]) -> libvirt.virStorageVol | None:
     """The volume as it is: a pool knows what a file refers to only since it last looked, and guests write into it."""
-    volume = _by_path(connection, path)
+    volume = by_path(connection, path)
     if volume is None:
         return None
     pool = volume.storagePoolLookupByVolume()
     if pool.name() not in refreshed:
         _refresh(pool)
         refreshed.add(pool.name())
-        volume = _by_path(connection, path)
+        volume = by_path(connection, path)
     return volume
 
 
@@ -268,9 +185,9 @@ def _find(connection: libvirt.virConnect, pool_name: str, name: str) -> Found:
     folder = text_of(description, "target/path") if description.get("type") in _FOLDERS else ""
     if volume is None:
         return Found(os.path.join(folder, name) if folder else "", "", False)
-    described = _describe(volume)
+    described = describe(volume)
     path = volume.path() if folder else ""
-    return Found(path, _format(described), True, int(text_of(described, "capacity", "0")))
+    return Found(path, format_of(described), True, int(text_of(described, "capacity", "0")))
 
 
 def _in_pool(pool: libvirt.virStoragePool, name: str) -> libvirt.virStorageVol | None:
@@ -306,7 +223,7 @@ def _refresh(pool: libvirt.virStoragePool) -> None:
         time.sleep(_PAUSE)
 
 
-def _by_path(connection: libvirt.virConnect, path: str) -> libvirt.virStorageVol | None:
+def by_path(connection: libvirt.virConnect, path: str) -> libvirt.virStorageVol | None:
     """The volume; a pool learns of a file that was put into its folder by a refresh only."""
     try:
         return connection.storageVolLookupByPath(path)
@@ -322,11 +239,11 @@ def _by_path(connection: libvirt.virConnect, path: str) -> libvirt.virStorageVol
         return None
 
 
-def _describe(volume: libvirt.virStorageVol) -> Element:
+def describe(volume: libvirt.virStorageVol) -> Element:
     return domain_xml.parse(volume.XMLDesc(), "the volume")
 
 
-def _format(description: Element, place: str = "target/format") -> str:
+def format_of(description: Element, place: str = "target/format") -> str:
     form = attribute_of(description, place, "type")
     return "raw" if form in _RAW else form
 
