@@ -23,6 +23,10 @@ COUNTERS = {"rx_bytes": "10", "tx_bytes": "20", "rx_errs": "1", "tx_errs": "0"}
 HOST = {"model": "x86_64", "memory": "4096", "nrCPU": "8", "mHzCPU": "2400"}
 NODE = {**HOST, "nrNumaNodes": "1", "nrSockets": "2", "nrCoreperSocket": "4", "nrThreadperCore": "1"}
 
+CAPABILITIES = """<capabilities><host/><guest><os_type>hvm</os_type><arch name='x86_64'><domain type='qemu'/>
+<domain type='kvm'/></arch></guest><guest><os_type>hvm</os_type><arch name='i686'><domain type='qemu'/></arch></guest>
+</capabilities>"""
+
 
 def _text(tag: str, text: str) -> ET.Element:
     element = ET.Element(tag)
@@ -36,6 +40,7 @@ PAYLOADS = {
     "networkinfo": [ET.Element("network", {"name": "net0", **COUNTERS})],
     "nodeinfo": [ET.Element("nodeinfo", NODE)],
     "migrationinfo": [ET.Element("migration", {"libvirt_uri": "qemu+tls://192.0.2.1/system", "base_folder": "/vm"})],
+    "capabilities": [ET.fromstring(CAPABILITIES)],
     "ip": [_text("ip", "192.0.2.1")],
     **dict.fromkeys(["alloc", "clone", "free"], [ET.Element("virtualmachine", {"jid": f"{DB_UUID}@example.org"})]),
 }

@@ -115,6 +115,10 @@ def test_parameters(world):
         ("vcpus 4", "setvcpus", {"value": "4"}, "the processors of web are set"),
         ("autostart On", "autostart", {"value": "1"}, "whether web starts with its host is set"),
         ("net", "networkinfo", {}, "net0: 10 bytes received, 20 sent; 1 and 0 errors"),
+        ("tags web, two words", "settags", {"tags": "web;;two words"}, "the tags of web are set"),
+        ("tags none", "settags", {"tags": ""}, "the tags of web are set"),
+        ("undefine", "undefine", {}, "web is not defined any more"),
+        ("capabilities", "capabilities", {}, "x86_64 (hvm): qemu, kvm\ni686 (hvm): qemu"),
     ],
 )
 def test_what_else_a_machine_does(world, text, action, attributes, answer):
@@ -126,6 +130,8 @@ def test_what_else_a_machine_does(world, text, action, attributes, answer):
     "text, action, attributes, answer",
     [
         ("ip", "ip", {}, "hv1 has the address 192.0.2.1"),
+        ("capabilities", "capabilities", {}, "x86_64 (hvm): qemu, kvm\ni686 (hvm): qemu"),
+        ("tags rack-1", "settags", {"tags": "rack-1"}, "the tags of hv1 are set"),
         (
             *("libvirt uri", "migrationinfo", {}),
             "machines migrate to qemu+tls://192.0.2.1/system; their files are under /vm",
@@ -161,6 +167,7 @@ def test_a_hypervisor_tells_of_its_host(world):
         ("vcpus four", "number: 'four' is not a whole number"),
         ("autostart perhaps", "on or off: 'perhaps' is neither on nor off"),
         ("memory", "say: memory <size>"),
+        ("tags a;b", "tags or none: the tag 'a;b' must not have a ';', which separates tags"),
         ("free x", "machine: 'x' is no virtual machine of hv1; a name, a UUID or an address is meant"),
         ("clone", "say: clone <machine> [name]"),
     ],

@@ -8,19 +8,16 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+import pytest
+
 from archipel_agent import commands
 from archipel_protocol import declaration, namespaces as ns
 
 SOURCES = Path(commands.__file__).parent
 KINDS = ("vm", "hypervisor")
 
-# What a machine can do and nobody says in words.
-WITHOUT_WORDS = {
-    (ns.VM_CONTROL, "free"): "said to its hypervisor, which stays and answers",
-    (ns.VM_DEFINITION, "define"): "takes a whole definition",
-    (ns.VM_DEFINITION, "undefine"): "free, said to the hypervisor, leaves no empty entity",
-    (ns.VM_DEFINITION, "capabilities"): "XML of several screens, for programs",
-    (ns.TAGS, "settags"): "archipel_tag declares tags",
+# What can be done and nobody says in words.
+OF_BOTH = {
     (ns.AVATAR, "getavatars"): "pictures",
     (ns.AVATAR, "setavatar"): "chosen from pictures",
     **{
@@ -28,6 +25,24 @@ WITHOUT_WORDS = {
         for action in ("list", "get", "getown", "set", "setown")
     },
     **{(ns.SUBSCRIPTION, action): "a client's own work" for action in ("add", "remove")},
+}
+WITHOUT_WORDS = {
+    "vm": {
+        **OF_BOTH,
+        (ns.VM_CONTROL, "free"): "said to its hypervisor, which stays and answers",
+        (ns.VM_DEFINITION, "define"): "takes a whole definition",
+    },
+    "hypervisor": {
+        **OF_BOTH,
+        **{(ns.HYPERVISOR_CONTROL, action): "takes elements" for action in ("manage", "unmanage", "setorginfo")},
+        (ns.HYPERVISOR_CONTROL, "soft_alloc"): "takes a whole definition, and an account",
+        **{
+            (ns.DECLARATION, action): "takes and gives JSON"
+            for action in ("inventory", "hypervisor", "plan", "apply", "migrate")
+        },
+        **{(ns.GRANTS, action): "takes and gives JSON" for action in ("plan", "apply")},
+        **{(ns.HANDOVER, action): "between hypervisors" for action in ("query", "offer")},
+    },
 }
 
 
@@ -71,10 +86,11 @@ def test_every_command_is_an_action():
     assert {(one.on, one.namespace, one.action) for one in commands.COMMANDS} <= declared()
 
 
-def test_every_action_of_a_machine_has_words_or_a_reason_for_none():
-    spoken = {(one.namespace, one.action) for one in commands.known("vm")}
-    actions = {(namespace, action) for kind, namespace, action in declared() if kind == "vm"}
-    assert actions - spoken == set(WITHOUT_WORDS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_action_has_words_or_a_reason_for_none(kind):
+    spoken = {(one.namespace, one.action) for one in commands.known(kind)}
+    actions = {(namespace, action) for on, namespace, action in declared() if on == kind}
+    assert actions - spoken == set(WITHOUT_WORDS[kind])
 
 
 def test_nothing_that_has_to_be_said_follows_what_may_be_left_out():

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Archipel maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a person may ask for in words (chat.py) or from a menu (adhoc.py), and how the answer reads.
+"""What a person may ask for in words (chat.py) or from a menu (adhoc.py).
 
 A command is another way to say an action: it makes the <archipel/> of a request, and dispatch does the rest, the check
 of the permission included.
@@ -14,17 +14,14 @@ import re
 import typing as t
 from xml.etree import ElementTree as ET
 
-from archipel_protocol import errors, jids, namespaces as ns, payloads, states
+from archipel_protocol import errors, jids, namespaces as ns, tags
 
-from . import dispatch
+from . import answers, dispatch
 from .permissions import Permissions
 
 if t.TYPE_CHECKING:
     from .agent import Agent
     from .entity import Entity
-
-# Machines that an answer names; a screen holds no more.
-LISTED = 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,114 +122,6 @@ async def run(caller: Caller, command: Command, values: t.Mapping[str, str]) -> 
     return command.tell(caller, reply)
 
 
-# Answers
-
-
-def _said(text: str) -> t.Callable[[Caller, dispatch.Reply], str]:
-    """An answer that is the same each time, but for the name."""
-    return lambda caller, reply: text.format(name=caller.entity.name)
-
-
-def _children(reply: dispatch.Reply) -> list[ET.Element]:
-    return [] if reply is None or isinstance(reply, str) else list(reply)
-
-
-def _state(number: str) -> str:
-    """A state of libvirt's in words."""
-    name = states.NAMES.get(int(number), states.NAMES[states.NOSTATE])
-    return name.replace("_", " ")
-
-
-def _tell_state(caller: Caller, reply: dispatch.Reply) -> str:
-    info = _children(reply)[0]
-    return "{} is {}".format(caller.entity.name, _state(info.get("state", "0")))
-
-
-def _tell_info(caller: Caller, reply: dispatch.Reply) -> str:
-    info = _children(reply)[0]
-    lines = [
-        "{}: {}".format(caller.entity.name, _state(info.get("state", "0"))),
-        "memory: {} of {}".format(_size(info.get("memory", "0")), _size(info.get("maxMem", "0"))),
-        "processors: {}, {} % busy".format(info.get("nrVirtCpu"), info.get("cpuPrct")),
-        "hypervisor: {}".format(jids.node(info.get("hypervisor", ""))),
-        "starts with its host: {}".format("yes" if info.get("autostart") == "1" else "no"),
-    ]
-    return "\n".join(lines)
-
-
-def _size(kib: str) -> str:
-    """KiB as a person writes it."""
-    size, unit = int(kib), "KiB"
-    for larger in ("MiB", "GiB"):
-        if size < 1024 or size % 1024:
-            break
-        size, unit = size // 1024, larger
-    return f"{size} {unit}"
-
-
-def _tell_machines(caller: Caller, reply: dispatch.Reply) -> str:
-    """One machine a line; its state where the sender may ask for it."""
-    lines = sorted(_machine(caller, item) for item in _children(reply))
-    more = len(lines) - LISTED
-    if more > 0:
-        lines[LISTED:] = [f"and {more} more"]
-    return "\n".join(lines) or "no virtual machine"
-
-
-def _machine(caller: Caller, item: ET.Element) -> str:
-    name, jid = item.get("name", ""), item.text or ""
-    entity = caller.agent.vms.get(jids.node(jid))
-    if item.get("managed") != "True" or entity is None:
-        return f"{name} ({jids.bare(jid)}): not managed"
-    if (ns.VM_CONTROL, "info") not in caller.actions(entity):
-        return f"{name} ({jids.bare(jid)})"
-    state = "not defined" if entity.state is None else _state(str(entity.state))
-    return f"{name} ({jids.bare(jid)}): {state}"
-
-
-def _tell_network(caller: Caller, reply: dispatch.Reply) -> str:
-    line = "{name}: {rx_bytes} bytes received, {tx_bytes} sent; {rx_errs} and {tx_errs} errors"
-    lines = [line.format_map(interface.attrib) for interface in _children(reply)]
-    return "\n".join(lines) or f"{caller.entity.name} has no interface that transfers anything"
-
-
-_HOST_TOLD = """\
-{host}: {nrCPU} processors ({model}, {mHzCPU} MHz)
-memory: {size}
-NUMA nodes: {nrNumaNodes}, sockets: {nrSockets}, cores: {nrCoreperSocket}, threads: {nrThreadperCore}"""
-
-
-def _tell_host(caller: Caller, reply: dispatch.Reply) -> str:
-    info = _children(reply)[0].attrib
-    return _HOST_TOLD.format(host=caller.entity.name, size=_size(str(int(info["memory"]) << 10)), **info)
-
-
-def _tell_ip(caller: Caller, reply: dispatch.Reply) -> str:
-    return f"{caller.entity.name} has the address {_children(reply)[0].text}"
-
-
-def _tell_migration(caller: Caller, reply: dispatch.Reply) -> str:
-    info = _children(reply)[0]
-    return "machines migrate to {libvirt_uri}; their files are under {base_folder}".format_map(info.attrib)
-
-
-def _tell_made(caller: Caller, reply: dispatch.Reply) -> str:
-    jid = _children(reply)[0].get("jid", "")
-    vm = caller.agent.vms.get(jids.node(jid))
-    return f"{jid if vm is None else vm.name} is made; its address is {jids.bare(jid)}"
-
-
-def _tell_removed(caller: Caller, reply: dispatch.Reply) -> str:
-    return "{} is removed; its disks stay".format(_children(reply)[0].get("jid"))
-
-
-def _tell_definition(caller: Caller, reply: dispatch.Reply) -> str:
-    root = _children(reply)[0]
-    if payloads.split_tag(root.tag)[1] == "not-defined":
-        return f"{caller.entity.name} is not defined"
-    return ET.tostring(root, encoding="unicode")
-
-
 # What people write
 
 
@@ -290,81 +179,115 @@ def _text(caller: Caller, text: str) -> str:
     return text
 
 
+def _tags(caller: Caller, text: str) -> str:
+    """As the action takes them; a person puts commas between them."""
+    wanted = [] if text.lower() == "none" else [tag.strip() for tag in text.split(",")]
+    problems = tags.problems(wanted)
+    if problems:
+        raise ValueError("; ".join(problems))
+    return tags.join(wanted)
+
+
 _VM = ("vm", ns.VM_CONTROL)
 _HOST = ("hypervisor", ns.HYPERVISOR_CONTROL)
 
+_TAGS = Field("tags", "tags or none", _tags)
+
 # In the order of help. A word that Archipel's agent understood is understood.
 COMMANDS: tuple[Command, ...] = (
-    Command(("state", "status"), *_VM, "info", "whether it runs", _tell_state),
-    Command(("info", "how are you", "and you"), *_VM, "info", "state, memory, processors", _tell_info),
-    Command(("start", "create", "boot", "play", "run"), *_VM, "create", "start it", _said("{name} is started")),
+    Command(("state", "status"), *_VM, "info", "whether it runs", answers.state),
+    Command(("info", "how are you", "and you"), *_VM, "info", "state, memory, processors", answers.info),
+    Command(("start", "create", "boot", "play", "run"), *_VM, "create", "start it", answers.said("{name} is started")),
     Command(
         ("shutdown", "stop", "shut down"),
         *(*_VM, "shutdown", "ask its system to shut down"),
-        _said("{name} is asked to shut down"),
+        answers.said("{name} is asked to shut down"),
     ),
     Command(
         ("destroy", "power off", "poweroff", "kill"),
         *(*_VM, "destroy", "take the power away, at once"),
-        _said("{name} is powered off"),
+        answers.said("{name} is powered off"),
     ),
-    Command(("suspend", "pause"), *_VM, "suspend", "pause it", _said("{name} is paused")),
-    Command(("resume", "unpause", "continue"), *_VM, "resume", "let it go on", _said("{name} goes on")),
+    Command(("suspend", "pause"), *_VM, "suspend", "pause it", answers.said("{name} is paused")),
+    Command(("resume", "unpause", "continue"), *_VM, "resume", "let it go on", answers.said("{name} goes on")),
     Command(
         ("migrate", "move"),
         *(*_VM, "migrate", "move it to another hypervisor"),
-        _said("{name} has moved"),
+        answers.said("{name} has moved"),
         (Field("hypervisorjid", "hypervisor", _peer, _peers),),
     ),
-    Command(("reboot",), *_VM, "reboot", "ask its system to boot again", _said("{name} is asked to boot again")),
+    Command(("reboot",), *_VM, "reboot", "ask its system to boot again", answers.said("{name} is asked to boot again")),
     Command(
         ("memory",),
         *(*_VM, "memory", "change the memory that it may use"),
-        _said("the memory of {name} is set"),
+        answers.said("the memory of {name} is set"),
         (Field("value", "size", _memory),),
     ),
     Command(
         ("setvcpus", "vcpus", "processors"),
         *(*_VM, "setvcpus", "change how many processors it has"),
-        _said("the processors of {name} are set"),
+        answers.said("the processors of {name} are set"),
         (Field("value", "number", _number),),
     ),
     Command(
         ("autostart",),
         *(*_VM, "autostart", "whether it starts with its host"),
-        _said("whether {name} starts with its host is set"),
+        answers.said("whether {name} starts with its host is set"),
         (Field("value", "on or off", _switch, lambda caller: list(_SWITCH)),),
     ),
-    Command(("networkinfo", "net", "stat"), *_VM, "networkinfo", "what its interfaces transferred", _tell_network),
-    Command(("xml", "desc", "definition"), *_VM, "xmldesc", "its definition", _tell_definition),
+    Command(("networkinfo", "net", "stat"), *_VM, "networkinfo", "what its interfaces transferred", answers.network),
+    Command(("xml", "desc", "definition"), *_VM, "xmldesc", "its definition", answers.definition),
+    Command(
+        ("tags",),
+        *("vm", ns.TAGS, "settags", "give it these tags, and no others"),
+        answers.said("the tags of {name} are set"),
+        (_TAGS,),
+    ),
+    Command(
+        ("undefine",),
+        *("vm", ns.VM_DEFINITION, "undefine", "remove its definition; it stays as an entity without one"),
+        answers.said("{name} is not defined any more"),
+    ),
+    Command(
+        ("capabilities",),
+        *("vm", ns.VM_DEFINITION, "capabilities", "what machines its host can run"),
+        answers.capabilities,
+    ),
     Command(
         ("list", "vms", "roster", "virtual machines", "domains"),
         *(*_HOST, "rostervm", "the virtual machines of this hypervisor"),
-        _tell_machines,
+        answers.machines,
     ),
-    Command(("nodeinfo", "host"), *_HOST, "nodeinfo", "processors and memory of the host", _tell_host),
-    Command(("ip", "address"), *_HOST, "ip", "its address", _tell_ip),
+    Command(("nodeinfo", "host"), *_HOST, "nodeinfo", "processors and memory of the host", answers.host),
+    Command(("capabilities",), *_HOST, "capabilities", "what machines its host can run", answers.capabilities),
+    Command(("ip", "address"), *_HOST, "ip", "its address", answers.address),
     Command(
         ("migrationinfo", "migration info", "libvirt uri"),
         *(*_HOST, "migrationinfo", "where machines migrate to"),
-        _tell_migration,
+        answers.migration,
     ),
     Command(
         ("alloc",),
         *(*_HOST, "alloc", "make a virtual machine, without a definition yet"),
-        _tell_made,
+        answers.made,
         (Field("name", "name", _text, optional=True),),
     ),
     Command(
         ("clone",),
         *(*_HOST, "clone", "make a copy of a virtual machine that is off"),
-        _tell_made,
+        answers.made,
         (Field("jid", "machine", _vm, _vms), Field("name", "name", _text, optional=True)),
     ),
     Command(
         ("free",),
         *(*_HOST, "free", "remove a virtual machine, at once; its disks stay"),
-        _tell_removed,
+        answers.removed,
         (Field("jid", "machine", _vm, _vms),),
+    ),
+    Command(
+        ("tags",),
+        *("hypervisor", ns.TAGS, "settags", "give it these tags, and no others"),
+        answers.said("the tags of {name} are set"),
+        (_TAGS,),
     ),
 )

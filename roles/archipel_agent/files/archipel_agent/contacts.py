@@ -1,7 +1,11 @@
 # SPDX-FileCopyrightText: 2026 Archipel maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The rosters of the entities: who sees their presence is who holds the permission ``presence``, and nobody else."""
+"""The rosters of the entities: who sees their presence is who holds the permission ``presence``, and nobody else.
+
+But for hypervisors: the server shows the fleet to automation and people, in shared roster groups (role ejabberd), and
+that is decided there. No virtual machine is in such a group.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +27,7 @@ if t.TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _ITEM = f"{{{ns.ROSTER}}}item"
+_GROUP = f"{{{ns.ROSTER}}}group"
 
 
 class Contacts:
@@ -66,6 +71,9 @@ async def _end_subscriptions(entity: Entity) -> None:
     roster = await session.request(bare, ET.Element(f"{{{ns.ROSTER}}}query"), kind="get")
     for item in () if roster is None else roster.iter(_ITEM):
         contact = item.get("jid", "")
+        # An entry that the server shares has a group, and one of ours has none.
+        if entity.kind == "hypervisor" and item.find(_GROUP) is not None:
+            continue
         if item.get("subscription") in ("from", "both") and not _permitted(entity, contact):
             log.info("%s may not see the presence of %s any more", contact, bare)
             session.presence(to=contact, kind="unsubscribed")
