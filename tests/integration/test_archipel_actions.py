@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import base64
+import struct
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -73,6 +75,20 @@ def test_networkinfo(managed, automation):
 
 
 # What there is to know of a hypervisor
+
+
+def test_screenshot(managed, automation):
+    assert len(automation.act(managed.jid, CONTROL, "screenshot", size="full")) == 0
+    automation.act(managed.jid, CONTROL, "create")
+    for size, small in (("thumbnail", True), ("full", False)):
+        picture = automation.act(managed.jid, CONTROL, "screenshot", size=size)[0]
+        width, height = int(picture.get("width")), int(picture.get("height"))
+        assert (width <= 216 and height <= 162) == small
+        content = base64.b64decode(picture.text)
+        # https://www.w3.org/TR/png/: the signature, and in the first chunk the size.
+        assert content.startswith(b"\x89PNG\r\n\x1a\n") and struct.unpack(">II", content[16:24]) == (width, height)
+    with pytest.raises(Failed, match="size is 'huge' and must be thumbnail or full"):
+        automation.act(managed.jid, CONTROL, "screenshot", size="huge")
 
 
 def test_facts_of_the_host(platform, managed, automation, hypervisor):

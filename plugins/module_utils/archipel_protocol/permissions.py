@@ -46,6 +46,7 @@ VM = {
     "memory": "change the memory that the guest may use",
     "setvcpus": "change the number of processors",
     "networkinfo": "read what its interfaces have transferred",
+    "screenshot": "see what is on its screen",
     "capabilities": "read what libvirt can do on its hypervisor",
     "free": "remove the virtual machine; its disks stay",
     "migrate": "move to another hypervisor",

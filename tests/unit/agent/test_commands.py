@@ -30,6 +30,7 @@ WITHOUT_WORDS = {
     "vm": {
         **OF_BOTH,
         (ns.VM_CONTROL, "free"): "said to its hypervisor, which stays and answers",
+        (ns.VM_CONTROL, "screenshot"): "a picture",
         (ns.VM_DEFINITION, "define"): "takes a whole definition",
     },
     "hypervisor": {

@@ -57,6 +57,7 @@ CAPABILITIES = (
     "tags",
     "vm_control",
     "vm_resources",
+    "screenshot",
     "vm_definition",
     "declaration",
     "migration",

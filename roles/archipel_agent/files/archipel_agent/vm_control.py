@@ -33,13 +33,13 @@ async def on_domain(entity: VirtualMachineEntity, code: int, function: t.Callabl
         return function(connection.lookupByUUIDString(uuid), *args)
 
     run.__name__ = function.__name__
-    with _defined(entity, code):
+    with defined(entity, code):
         return await entity.agent.libvirt.call(run, entity.uuid)
 
 
 @contextlib.contextmanager
-def _defined(entity: VirtualMachineEntity, code: int) -> t.Iterator[None]:
-    """Says so where libvirt has no such domain."""
+def defined(entity: VirtualMachineEntity, code: int) -> t.Iterator[None]:
+    """Says so where libvirt has no such domain, in what is asked of it inside."""
     try:
         yield
     except DomainNotFound:
@@ -50,7 +50,7 @@ def _defined(entity: VirtualMachineEntity, code: int) -> t.Iterator[None]:
 async def create(entity: VirtualMachineEntity, request: Request) -> Reply:
     """Starts it. <domain id="N"/>"""
     async with entity.agent.lock(entity.uuid):
-        with _defined(entity, errors.CODE_VM_CREATE):
+        with defined(entity, errors.CODE_VM_CREATE):
             await image_chains.refuse_start(entity.agent, request, entity.uuid)
         number = await on_domain(entity, errors.CODE_VM_CREATE, _start)
     return [ET.Element(_DOMAIN, {"id": str(number)})]
