@@ -21,7 +21,7 @@ import pytest
 
 libvirt = pytest.importorskip("libvirt")
 
-from archipel_agent import libvirt_facade  # noqa: E402 - it imports libvirt
+from archipel_agent import libvirt_facade, standings  # noqa: E402 - it imports libvirt
 from archipel_protocol import errors, states  # noqa: E402 - as above
 
 DOMAIN = "<domain type='test'><name>%s</name><memory>8192</memory><os><type>hvm</type></os></domain>"
@@ -64,7 +64,7 @@ async def test_libvirts_errors_are_translated(facade):
     missing = "00000000-0000-4000-8000-000000000000"
     for call in (facade.call, facade.call_apart):
         with pytest.raises(libvirt_facade.DomainNotFound) as raised:
-            await call(libvirt_facade.standing, missing)
+            await call(standings.standing, missing)
         assert raised.value.code == libvirt.VIR_ERR_NO_DOMAIN
         with pytest.raises(errors.LibvirtError) as raised:
             await call(lambda connection: connection.defineXML("<nonsense/>"))
@@ -98,7 +98,7 @@ async def test_a_domain_that_hangs_keeps_few_threads_and_fails_quickly_in_the_en
     hanging = [asyncio.create_task(facade.call(hang, hung, timeout=0.5)) for dummy in range(100)]
     # More than there are threads; only those of the domain wait.
     assert await asyncio.gather(*(facade.call(look, other) for dummy in range(100))) == ["TEST"] * 100
-    assert await facade.call(libvirt_facade.standings)
+    assert await facade.call(standings.standings)
     failures = await asyncio.gather(*hanging, return_exceptions=True)
     messages = collections.Counter(fault.message for fault in failures)
     assert messages == {
@@ -170,8 +170,8 @@ async def test_waiting_tells_the_last_state(facade):
 @with_libvirt()
 async def test_standings(facade):
     uuid = await define(facade, "standing")
-    found = await facade.call(libvirt_facade.standings)
-    assert found[uuid] == await facade.call(libvirt_facade.full_standing, uuid)
+    found = await facade.call(standings.standings)
+    assert found[uuid] == await facade.call(standings.full_standing, uuid)
     assert (found[uuid].name, found[uuid].state, found[uuid].crashed) == ("standing", states.SHUTOFF, False)
     assert {one.name for one in found.values()} >= {"test", "standing"}
 

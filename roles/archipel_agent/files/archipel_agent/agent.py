@@ -27,6 +27,7 @@ from . import (
     logs,
     migration,
     notify,
+    standings,
     tags,
     unfinished,
     xmpp,
@@ -343,7 +344,7 @@ class Agent:
         while True:
             before = {uuid: entity.events_seen for uuid, entity in self.vms.items()}
             try:
-                found = await self.libvirt.call(libvirt_facade.standings)
+                found = await self.libvirt.call(standings.standings)
                 break
             except errors.ArchipelError as fault:
                 log.warning("cannot list the domains: %s", fault.message)

@@ -12,7 +12,8 @@ from xml.etree import ElementTree as ET
 from archipel_protocol import errors, jids, namespaces as ns
 
 from .dispatch import Reply, Request, handler
-from .libvirt_facade import DomainNotFound, libvirt, standing
+from .libvirt_facade import DomainNotFound, libvirt
+from .standings import standing
 
 if t.TYPE_CHECKING:
     from .hypervisor import HypervisorEntity

@@ -13,9 +13,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import functools
-import hashlib
 import logging
-import re
 import threading
 import typing as t
 import weakref
@@ -49,9 +47,6 @@ HOST_THREADS = 12
 FIRST_ATTEMPT = 10
 
 
-# Tags and other marks; a change there changes nothing about the machine.
-_METADATA = re.compile(r"<metadata>.*</metadata>", re.DOTALL)
-
 
 class DomainNotFound(errors.LibvirtError):
     """libvirt has no domain with that UUID here."""
@@ -80,55 +75,6 @@ def _keep_alive(connection: libvirt.virConnect) -> bool:
             raise
         return False
     return True
-
-
-class Standing(t.NamedTuple):
-    """How a domain stands: ``state`` is virDomainState (archipel_protocol.states), ``reason`` depends on it.
-
-    ``definition`` is a digest of the persistent definition, without its metadata; "" without one, None: nobody looked.
-    """
-
-    name: str
-    state: int
-    reason: int
-    definition: str | None = None
-
-    @property
-    def crashed(self) -> bool:
-        """Whether it is off because its process died."""
-        return self.state == states.SHUTOFF and self.reason == libvirt.VIR_DOMAIN_SHUTOFF_CRASHED
-
-
-def standings(connection: libvirt.virConnect) -> dict[str, Standing]:
-    """Every domain, by UUID."""
-    found = {}
-    for domain in connection.listAllDomains():
-        try:
-            found[domain.UUIDString()] = Standing(domain.name(), *domain.state(), _definition(domain))
-        except libvirt.libvirtError as fault:
-            # Undefined between the listing and the look at it.
-            if fault.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
-                raise
-    return found
-
-
-def standing(connection: libvirt.virConnect, uuid: str) -> Standing:
-    """One domain, without a look at its definition; libvirt raises VIR_ERR_NO_DOMAIN where there is none."""
-    domain = connection.lookupByUUIDString(uuid)
-    return Standing(domain.name(), *domain.state())
-
-
-def full_standing(connection: libvirt.virConnect, uuid: str) -> Standing:
-    """One domain, its definition, too."""
-    domain = connection.lookupByUUIDString(uuid)
-    return Standing(domain.name(), *domain.state(), _definition(domain))
-
-
-def _definition(domain: libvirt.virDomain) -> str:
-    if not domain.isPersistent():
-        return ""
-    xml = _METADATA.sub("", domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
-    return hashlib.sha256(xml.encode()).hexdigest()[:32]
 
 
 class _Lane:
@@ -314,7 +260,7 @@ class Libvirt:
         try:
             while True:
                 changed.clear()
-                state = (await self.call(standing, uuid)).state
+                state = await self.call(_state, uuid)
                 if predicate(state):
                     return state
                 await asyncio.wait_for(changed.wait(), deadline - self._loop.time())
@@ -438,6 +384,10 @@ def _settle(future: asyncio.Future[T], result: t.Any, fault: BaseException | Non
         future.set_exception(fault)
     else:
         future.set_result(result)
+
+
+def _state(connection: libvirt.virConnect, uuid: str) -> int:
+    return int(connection.lookupByUUIDString(uuid).state()[0])
 
 
 def _domain_capabilities(connection: libvirt.virConnect, *args: t.Any) -> str:

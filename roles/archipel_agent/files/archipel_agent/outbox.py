@@ -42,7 +42,7 @@ class Item:
 class Told(t.NamedTuple):
     """How a machine stands as far as it was told.
 
-    ``state`` is virDomainState, None where there is no domain. ``definition`` is a digest (libvirt_facade.Standing), ""
+    ``state`` is virDomainState, None where there is no domain. ``definition`` is a digest (standings.Standing), ""
     without one, None where it was told that it changed and nobody has looked yet.
     """
 

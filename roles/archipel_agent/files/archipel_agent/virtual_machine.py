@@ -15,7 +15,8 @@ from archipel_protocol import errors, jids, states
 from . import sole_session, xmpp
 from .backoff import pauses
 from .entity import Entity
-from .libvirt_facade import DomainNotFound, Standing, full_standing, libvirt
+from .libvirt_facade import DomainNotFound, libvirt
+from .standings import Standing, full_standing
 
 if t.TYPE_CHECKING:
     from .agent import Agent
