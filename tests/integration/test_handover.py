@@ -9,7 +9,7 @@ import contextlib
 import json
 
 import pytest
-from people import CONTROL, Failed, answers, until
+from people import CONTROL, HYPERVISOR, Failed, answers, until
 from test_permissions import PERMISSIONS, get, grants
 from xmpp_stream import Refused
 
@@ -100,3 +100,51 @@ def test_an_answer_that_was_lost_does_not_bring_old_grants_back(platform, manage
     content = json.dumps(offer).replace("<", "&lt;")
     peer.act(to, "archipel:handover", "offer", content)
     assert get(admin, managed.jid, jid) == set()
+
+
+@pytest.fixture
+def elsewhere(platform, managed, automation):
+    """The full JID of the second hypervisor, which has a domain of the same UUID."""
+    node = platform.hypervisors[1]
+    jid = f"{node}@{platform.domain}/{node}"
+    xml = managed.virsh("dumpxml --inactive --security-info")
+    platform.run(node, f"cat > /tmp/{managed.name}.xml <<'END'\n{xml}\nEND\nvirsh -q define /tmp/{managed.name}.xml")
+    yield jid
+    with contextlib.suppress(Failed):
+        automation.act(jid, HYPERVISOR, "unmanage", f"<item jid='{managed.bare}'/>")
+    for command in (
+        f"virsh -q destroy {managed.uuid}",
+        f"virsh -q undefine {managed.uuid}",
+        f"rm /tmp/{managed.name}.xml",
+    ):
+        platform.run(node, command, check=False)
+
+
+def managing(automation, hypervisor) -> set[str]:
+    listed = automation.act(hypervisor, HYPERVISOR, "rostervm")
+    return {item.text.partition("/")[0] for item in listed if item.get("managed") == "True"}
+
+
+@pytest.mark.parametrize("why", ["it is not here any more", "it is active there"])
+def test_of_two_hypervisors_the_one_that_has_the_machine_keeps_it(
+    platform, managed, elsewhere, automation, hypervisor, why
+):
+    node = platform.hypervisors[1]
+    if why == "it is active there":
+        platform.run(node, f"virsh -q start {managed.uuid}")
+    else:
+        managed.virsh("undefine")
+    automation.act(elsewhere, HYPERVISOR, "manage", f"<item jid='{managed.bare}'/>")
+    until(lambda: answers(automation, f"{managed.bare}/{node}"))
+    assert managed.bare not in managing(automation, hypervisor)
+    assert managed.bare in managing(automation, elsewhere)
+
+
+def test_of_two_hypervisors_the_one_where_the_machine_runs_keeps_it(managed, elsewhere, automation, hypervisor, log_in):
+    managed.virsh("start")
+    automation.act(elsewhere, HYPERVISOR, "manage", f"<item jid='{managed.bare}'/>")
+    said = json.dumps({"uuid": managed.uuid, "active": True})
+    peer = log_in(elsewhere.partition("@")[0])
+    assert json.loads(peer.act(hypervisor, "archipel:handover", "claim", said).text) == {"managed": True}
+    assert managed.bare in managing(automation, hypervisor)
+    assert answers(automation, managed.jid)[0].get("state") == "1"

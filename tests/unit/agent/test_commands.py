@@ -42,7 +42,7 @@ WITHOUT_WORDS = {
             for action in ("inventory", "hypervisor", "plan", "apply", "migrate")
         },
         **{(ns.GRANTS, action): "takes and gives JSON" for action in ("plan", "apply")},
-        **{(ns.HANDOVER, action): "between hypervisors" for action in ("query", "offer")},
+        **{(ns.HANDOVER, action): "between hypervisors" for action in ("query", "offer", "claim")},
     },
 }
 

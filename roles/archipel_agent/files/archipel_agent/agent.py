@@ -64,6 +64,7 @@ CAPABILITIES = (
     "migration",
     "migration_progress",
     "handover",
+    "claims",
     "permission_control",
     "avatars",
     "grants_declaration",

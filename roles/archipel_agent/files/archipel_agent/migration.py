@@ -38,7 +38,8 @@ _UNDEFINE = libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE
 # the target's answers (a target that dies answers nothing, and is asked again).
 _HANDOVER = 60.0
 _REACH = 5.0
-_ANSWERS = {QUERY: 10.0, OFFER: LOGIN + 5.0}
+_ANSWER = 10.0
+_ANSWERS = {OFFER: LOGIN + 5.0}
 # libvirt's port for TLS (https://libvirt.org/uri.html).
 _TLS_PORT = 16514
 
@@ -96,7 +97,7 @@ async def migrate(agent: Agent, move: Move) -> dict[str, t.Any]:
     if settling is not None:
         return await _go_on(agent, vm, peer, settling, move)
     async with agent.lock(uuid):
-        copies = await _preflight(agent, vm, peer, move)
+        copies = await _preflight(agent, vm, peer, move, announced=True)
         active, autostart = await agent.libvirt.call(_before, uuid)
         log.info("%s (%s) begins to move to %s", vm.name, uuid, peer.node)
         agent.store.change(vm.bare, handover_to=peer.jid, handover_autostart=autostart)
@@ -184,8 +185,10 @@ def _peer(agent: Agent, node: str) -> Peer:
     return peer
 
 
-async def _preflight(agent: Agent, vm: VirtualMachineEntity, peer: Peer, move: Move) -> list[str]:
-    """The targets of the disks that are to be copied.
+async def _preflight(
+    agent: Agent, vm: VirtualMachineEntity, peer: Peer, move: Move, announced: bool = False
+) -> list[str]:
+    """The targets of the disks that are to be copied. ``announced``: it moves as soon as this is over.
 
     Raises ArchipelError with everything because of which the move could not be brought to its end.
     """
@@ -199,7 +202,7 @@ async def _preflight(agent: Agent, vm: VirtualMachineEntity, peer: Peer, move: M
         problems.append(unreachable)
     answer: dict[str, t.Any] = {}
     try:
-        asked = {"uuid": vm.uuid, "needs": migration_needs.encode(needs), "announced": True}
+        asked = {"uuid": vm.uuid, "needs": migration_needs.encode(needs), "announced": announced}
         answer = await ask(agent, peer, QUERY, asked)
     except errors.ArchipelError as fault:
         problems.append(fault.message)
@@ -350,7 +353,9 @@ async def ask(agent: Agent, peer: Peer, action: str, content: dict[str, t.Any]) 
         raise xmpp.Unreachable(f"{agent.node} is not connected to the XMPP server")
     query = payloads.request(ns.HANDOVER, action, text=wire.encode(content))
     try:
-        answer = await session.request(jids.hypervisor_jid(peer.node, agent.domain), query, timeout=_ANSWERS[action])
+        answer = await session.request(
+            jids.hypervisor_jid(peer.node, agent.domain), query, timeout=_ANSWERS.get(action, _ANSWER)
+        )
     except xmpp.Unreachable as fault:
         raise xmpp.Unreachable(f"hypervisor {peer.node}'s agent is offline ({fault.message})") from None
     except errors.PermissionDenied:

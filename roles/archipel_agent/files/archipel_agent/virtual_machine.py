@@ -12,7 +12,7 @@ import typing as t
 
 from archipel_protocol import errors, jids, states
 
-from . import sole_session, xmpp
+from . import claims, sole_session, xmpp
 from .backoff import pauses
 from .entity import Entity
 from .libvirt_facade import DomainNotFound, libvirt
@@ -178,6 +178,7 @@ class VirtualMachineEntity(Entity):
             row = self.agent.store.row(self.bare)
             if row is not None and row.registered:
                 self.foreign = True
+                self.agent.spawn(claims.press(self.agent, self), f"claim of {self.uuid}")
                 raise xmpp.NotAuthorized(
                     f"the account {self.bare} exists and has another password than this agent knows; where no other"
                     " hypervisor manages this machine, remove the account on the XMPP server"
