@@ -12,8 +12,10 @@ from xml.sax.saxutils import escape
 import pytest
 from people import CONTROL, DEFINITION, DOMAIN, HYPERVISOR, Failed
 from test_archipel_agent_chat import COMMANDS, talk
+from test_archipel_lifecycle import COMMAND_LINE, REACHING
 
 DECLARATION = "archipel:declaration"
+ROSTER = "{jabber:iq:roster}"
 OWN = "<os firmware='efi'><type arch='x86_64' machine='q35'>hvm</type>{}</os>"
 
 
@@ -21,6 +23,27 @@ def declared(person, hypervisor, machine, action="apply", **wanted):
     """The result of a declaration of one machine."""
     content = json.dumps({"vms": [{"uuid": machine.uuid, "name": machine.name, **wanted}]})
     return json.loads(person.act(hypervisor, DECLARATION, action, escape(content)).text)["results"][0]
+
+
+@pytest.mark.parametrize("reaching", [*REACHING, "command line"])
+def test_a_declaration_that_reaches_into_the_host_is_not_made(managed, automation, hypervisor, reaching):
+    before = managed.virsh("dumpxml")
+    stated = _part(DOMAIN.format(name="", uuid="", devices=REACHING.get(reaching, "")))
+    if reaching == "command line":
+        stated = stated.replace("</domain>", COMMAND_LINE + "</domain>")
+    for action in ("plan", "apply"):
+        assert (
+            "host_access" in declared(automation, hypervisor, managed, action, state="present", domain=stated)["error"]
+        )
+    assert managed.virsh("dumpxml") == before
+
+
+def test_what_the_server_shares_of_a_hypervisor_has_a_group(log_in, hypervisor):
+    """By which contacts.py knows what is not the agent's own to end."""
+    stream = log_in(hypervisor.partition("@")[0]).stream
+    roster = stream.ask("get", "<query xmlns='jabber:iq:roster'/>")
+    groups = {item.get("jid").partition("@")[0]: [child.tag for child in item] for item in roster.iter(f"{ROSTER}item")}
+    assert groups["automation"] == [f"{ROSTER}group"]
 
 
 @pytest.fixture

@@ -185,6 +185,7 @@ def test_who_makes_a_machine_may_use_it_and_nobody_else(made, account, log_in, h
     finally:
         log_in("admin").act(hypervisor, "archipel:permissions", "set", permission.format(target, "false"))
     assert maker.act(machine.jid, CONTROL, "info")[0].get("state") == "5"
+    assert maker.hears(machine.bare, "subscribe").findtext("{http://jabber.org/protocol/nick}nick")
     with pytest.raises(Failed, match="host_access"):
         devices = DOMAIN.format(name=name_of(), uuid=machine.uuid, devices=REACHING["disk"])
         maker.act(machine.jid, DEFINITION, "define", devices)

@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import typing as t
 import uuid as uuidlib
 from xml.etree import ElementTree as ET
 
 from archipel_protocol import errors, jids, namespaces as ns
 
-from . import domains, permissions, vcard
+from . import contacts, domains, permissions, vcard
 from .dispatch import Reply, Request, handler
 from .domain_xml import Element, serialise, text_of
 from .libvirt_facade import libvirt
@@ -23,6 +24,8 @@ if t.TYPE_CHECKING:
     from .agent import Agent
     from .hypervisor import HypervisorEntity
     from .virtual_machine import VirtualMachineEntity
+
+log = logging.getLogger(__name__)
 
 _VIRTUAL_MACHINE = f"{{{ns.HYPERVISOR_CONTROL}}}virtualmachine"
 ALLOC = "alloc"
@@ -155,6 +158,18 @@ async def enter(agent: Agent, uuid: str, name: str, sender: str, change: str, co
     _refuse_managed(agent, name, code)
     agent.permissions.grant(jids.bare(sender), jids.vm_jid(uuid, agent.domain), [permissions.ALL])
     await agent.manage(uuid, name, change)
+    agent.spawn(_introduce(agent.vms[uuid], jids.bare(sender)), f"introduction of {uuid}")
+
+
+async def _introduce(vm: VirtualMachineEntity, person: str) -> None:
+    """A new machine asks for a place in the roster of who made it."""
+    await vm.online.wait()
+    try:
+        await contacts.invite(vm, person)
+    except errors.ArchipelError as fault:
+        log.info("%s is not in the roster of %s: %s", vm.name, person, fault.message)
+    else:
+        vm.agent.pushes.publish(vm, "subscription", "added")
 
 
 def named(agent: Agent, request: Request, code: int) -> VirtualMachineEntity:

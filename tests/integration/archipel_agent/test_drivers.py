@@ -1,0 +1,50 @@
+# SPDX-FileCopyrightText: 2026 Archipel maintainers
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Another driver than QEMU's, which lacks much: what it has is done, and what it lacks is said in libvirt's words."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+libvirt = pytest.importorskip("libvirt")
+
+from archipel_agent import domains, image_chains  # noqa: E402 - they import libvirt
+from archipel_agent.libvirt_facade import Libvirt  # noqa: E402 - as above
+from archipel_protocol import errors  # noqa: E402 - as above
+
+XML = "<domain type='test'><name>other</name><memory>8192</memory><os><type>hvm</type></os></domain>"
+
+
+async def on_test_driver(work):
+    facade = Libvirt("test:///default")
+    await facade.start()
+    try:
+        return await work(facade, await facade.call(lambda connection: connection.defineXML(XML).UUIDString()))
+    finally:
+        await facade.stop()
+
+
+def test_what_it_has_is_done():
+    async def work(facade, uuid):
+        assert await facade.call(domains.emulator, "i686", "testv", "test") == ""
+        assert await facade.call(image_chains.at_start, uuid) == []
+        await facade.call(domains.start, uuid, False)
+        await facade.call(domains.suspend, uuid)
+        await facade.call(domains.resume, uuid)
+        await facade.call(domains.power_off, uuid)
+        await facade.call(domains.undefine, uuid)
+        return await facade.call(domains.look, uuid)
+
+    assert asyncio.run(on_test_driver(work)) is None
+
+
+def test_what_it_lacks_is_said_in_libvirts_words():
+    async def work(facade, uuid):
+        with pytest.raises(errors.LibvirtError, match="not supported") as raised:
+            await facade.call(domains.wake, uuid)
+        return raised.value.code
+
+    assert asyncio.run(on_test_driver(work)) == libvirt.VIR_ERR_NO_SUPPORT
