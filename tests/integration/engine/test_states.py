@@ -191,7 +191,7 @@ def test_who_is_interrupted_between_two_steps_is_helped_by_the_next_run(hypervis
         made = await declaration._plan(hypervisor.agent, Request(), desired, snapshot)
         machine = snapshot.machines.get(desired.uuid)
         made.steps = made.steps[:steps]
-        await Execution(hypervisor.agent, desired, machine and machine.xml).run(made)
+        await Execution(hypervisor.agent, Request(), desired, machine and machine.xml).run(made)
 
     run(interrupted())
     assert "error" not in run(hypervisor.apply(**after))
