@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 _VIRTUAL_MACHINE = f"{{{ns.HYPERVISOR_CONTROL}}}virtualmachine"
 ALLOC = "alloc"
 FREE = "free"
+# Seconds that a new machine has to log in and to introduce itself.
+_INTRODUCTION = 60.0
 
 
 @handler(ns.HYPERVISOR_CONTROL, ALLOC, "alloc", on="hypervisor", code=errors.CODE_HYPERVISOR_ALLOC)
@@ -163,11 +165,11 @@ async def enter(agent: Agent, uuid: str, name: str, sender: str, change: str, co
 
 async def _introduce(vm: VirtualMachineEntity, person: str) -> None:
     """A new machine asks for a place in the roster of who made it."""
-    await vm.online.wait()
     try:
+        await asyncio.wait_for(vm.online.wait(), _INTRODUCTION)
         await contacts.invite(vm, person)
-    except errors.ArchipelError as fault:
-        log.info("%s is not in the roster of %s: %s", vm.name, person, fault.message)
+    except (errors.ArchipelError, asyncio.TimeoutError) as fault:
+        log.info("%s has not asked for a place in the roster of %s: %r", vm.name, person, fault)
     else:
         vm.agent.pushes.publish(vm, "subscription", "added")
 
