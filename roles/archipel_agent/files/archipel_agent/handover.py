@@ -131,13 +131,23 @@ def here(connection: libvirt.virConnect, uuid: str) -> tuple[int | None, bool]:
     try:
         domain = connection.lookupByUUIDString(uuid)
         state, reason = domain.state()
-        job = domain.jobInfo()[0] if domain.isActive() else libvirt.VIR_DOMAIN_JOB_NONE
+        job = _job(domain) if domain.isActive() else libvirt.VIR_DOMAIN_JOB_NONE
     except libvirt.libvirtError as fault:
         if fault.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
             raise
         return None, False
     # From the switch to post-copy on the guest is over there, for better or worse, and what is here is a husk.
     return int(state), job != libvirt.VIR_DOMAIN_JOB_NONE or (state == states.PAUSED and reason in _POST_COPY)
+
+
+def _job(domain: libvirt.virDomain) -> int:
+    try:
+        return int(domain.jobInfo()[0])
+    except libvirt.libvirtError as fault:
+        # A driver that knows no jobs has none.
+        if fault.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
+            raise
+        return int(libvirt.VIR_DOMAIN_JOB_NONE)
 
 
 def _set_autostart(connection: libvirt.virConnect, uuid: str) -> None:
