@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Archipel maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the agent looks at before libvirt acts: protection, images that have changed, files of other machines."""
+"""What the agent looks at before libvirt acts: protection, and images that have changed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from test_archipel_lifecycle import COMMAND_LINE, REACHING
 
 DECLARATION = "archipel:declaration"
 ROSTER = "{jabber:iq:roster}"
-OWN = "<os firmware='efi'><type arch='x86_64' machine='q35'>hvm</type>{}</os>"
 
 
 def declared(person, hypervisor, machine, action="apply", **wanted):
@@ -115,37 +114,6 @@ def test_an_image_that_has_come_to_name_a_file_of_the_host_is_not_opened(
     managed.run(f"qemu-img rebase -u -b '' {image}")
     automation.act(managed.jid, CONTROL, "create")
     assert managed.virsh("domstate") == "running"
-
-
-def test_nobody_gets_the_firmware_variables_of_another_machine(managed, domain, automation, log_in, hypervisor):
-    variables = f"/var/lib/libvirt/qemu/nvram/other-{managed.uuid[:8]}_VARS.fd"
-    other = DOMAIN.format(name=f"other-{managed.uuid[:8]}", uuid=uuidlib.uuid4(), devices="")
-    efi = other.replace(other[other.index("<os>") : other.index("</os>") + 5], OWN.format(""))
-    managed.run(f"cat > /tmp/other.xml <<'END'\n{efi}\nEND\nvirsh -q define /tmp/other.xml; rm /tmp/other.xml")
-    try:
-        mine = DOMAIN.format(name=managed.name, uuid=managed.uuid, devices="")
-        mine = mine.replace(mine[mine.index("<os>") : mine.index("</os>") + 5], _with_variables(managed, variables))
-        reason = f"needs the permission 'host_access': {variables} belongs to the virtual machine 'other-"
-        with pytest.raises(Failed, match=reason):
-            automation.act(managed.jid, DEFINITION, "define", mine)
-        result = declared(automation, hypervisor, managed, "plan", state="present", domain=_part(mine))
-        assert f"{variables} belongs to the virtual machine 'other-" in result["error"]
-        # Whoever may define it nevertheless does not delete the file with the machine.
-        log_in("admin").act(managed.jid, DEFINITION, "define", mine)
-        managed.run(f"touch {variables}")
-        automation.act(managed.jid, DEFINITION, "undefine")
-        assert managed.run(f"ls {variables}").strip() == variables
-    finally:
-        managed.run(f"virsh -q undefine --nvram other-{managed.uuid[:8]}; rm -f {variables}", check=False)
-
-
-def _with_variables(machine, path: str) -> str:
-    """An <os/> with firmware that the host has, and these variables."""
-    code = machine.run("ls /usr/share/OVMF/OVMF_CODE_4M.fd /usr/share/OVMF/OVMF_CODE.fd 2>/dev/null | head -n1").strip()
-    return (
-        f"<os><type arch='x86_64' machine='q35'>hvm</type><loader readonly='yes' type='pflash'>{code}</loader>"
-        f"<nvram template='{code.replace('CODE', 'VARS')}'>{path}</nvram></os>"
-    )
 
 
 def _part(xml: str) -> str:

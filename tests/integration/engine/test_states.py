@@ -9,8 +9,9 @@ import time
 
 import pytest
 
-from archipel_agent import declaration, wanted
+from archipel_agent import declaration, domain_xml, domains, own_files, wanted
 from archipel_agent.execution import Execution
+from archipel_agent.libvirt_facade import libvirt
 
 # Nothing to boot: the firmware idles, and does not hear the power button.
 DEAF = (
@@ -154,6 +155,38 @@ def test_the_variables_of_firmware_stay_until_the_machine_goes(hypervisor, run, 
     assert run(hypervisor.apply(**machine, domain=larger, state="stopped", force=True, shutdown_timeout=0))["changed"]
     # libvirt refuses to remove the definition and leave them.
     assert run(hypervisor.apply(**machine, state="absent"))["actions"] == ["undefine"]
+
+
+def test_nobody_gets_the_variables_of_another_machines_firmware(hypervisor, run, machine):
+    other = f"engine-test-other-{machine['uuid'][:8]}"
+    acpi = "<features><acpi/></features>"
+    theirs = (DEAF % "").replace("<domain type='qemu'>", f"<domain type='qemu'><name>{other}</name>")
+    code = "<loader readonly='yes' type='pflash'>/usr/share/OVMF/OVMF_CODE_4M.fd</loader>"
+    place = f"{own_files.NVRAM}/{other}_VARS.fd"
+    mine = f"{code}<nvram template='/usr/share/OVMF/OVMF_VARS_4M.fd'>{place}</nvram></os>"
+    wanted = {**machine, "domain": (DEAF % "").replace("<os>", acpi + "<os>").replace("</os>", mine)}
+
+    def define(connection):
+        return connection.defineXML(theirs.replace("<os>", acpi + "<os firmware='efi'>")).UUIDString()
+
+    uuid = run(hypervisor.agent.libvirt.call(define))
+    try:
+        result = run(hypervisor.one("apply", **wanted, state="present"))
+        assert f"{place} belongs to the virtual machine '{other}'" in result["error"]
+        # Who may have it nevertheless does not take it away with the machine.
+        result = run(hypervisor.one("apply", "admin@archipel.test/x", **wanted, state="present"))
+        assert result["changed"]
+        assert run(hypervisor.agent.libvirt.call(stays, machine["uuid"]))
+        run(hypervisor.agent.libvirt.call(domains.undefine, machine["uuid"]))
+    finally:
+        run(hypervisor.agent.libvirt.call(domains.undefine, uuid))
+
+
+def stays(connection, uuid):
+    """Whether the variables would outlive the machine, as libvirt is told."""
+    definition = domain_xml.parse_domain(connection.lookupByUUIDString(uuid).XMLDesc(3))
+    shared = own_files.shared(definition, domains.others(connection, definition))
+    return domains._undefine_flags(definition, bool(shared)) & libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
 
 
 def everything(machine):

@@ -39,7 +39,7 @@ WITHOUT_WORDS = {
         (ns.HYPERVISOR_CONTROL, "soft_alloc"): "takes a whole definition, and an account",
         **{
             (ns.DECLARATION, action): "takes and gives JSON"
-            for action in ("inventory", "hypervisor", "plan", "apply", "migrate")
+            for action in ("inventory", "hypervisor", "plan", "apply", "migrate", "migrate_plan", "progress")
         },
         **{(ns.GRANTS, action): "takes and gives JSON" for action in ("plan", "apply")},
         **{(ns.HANDOVER, action): "between hypervisors" for action in ("query", "offer", "claim")},
