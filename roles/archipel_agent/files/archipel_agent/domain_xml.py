@@ -226,6 +226,8 @@ def changes(before: Element, after: Element) -> list[Change]:
 
 
 def _changes(path: str, before: Element, after: Element) -> t.Iterator[Change]:
+    if serialise(before) == serialise(after):
+        return  # most of two definitions is the same, and this is quicker than to look at each element
     prefix = path + "/" if path else ""
     for name in sorted(set(before.attrib) | set(after.attrib)):
         old, new = before.get(name), after.get(name)
@@ -257,14 +259,14 @@ def _labelled(element: Element) -> list[tuple[str, Element]]:
     children = list(element)
     if element.tag == "devices":
         return [(key_label(key), child) for key, child in zip(device_keys(children), children)]
+    tags = [child.tag for child in children]
     labels = []
-    count = Counter(child.tag for child in children)
     seen: Counter[str] = Counter()
-    for child in children:
-        name = etree.QName(child).localname
-        if count[child.tag] > 1:
-            mark = child.get("name") or child.get("id") or str(seen[child.tag])
+    for tag, child in zip(tags, children):
+        name = tag.rpartition("}")[2]
+        if tags.count(tag) > 1:
+            mark = child.get("name") or child.get("id") or str(seen[tag])
             name = f"{name}[{mark}]"
-        seen[child.tag] += 1
+            seen[tag] += 1
         labels.append((name, child))
     return labels

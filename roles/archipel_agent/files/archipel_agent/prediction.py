@@ -60,11 +60,29 @@ async def change(existing: Element, desired: Desired, wanted: Element, normalise
         return Prediction(candidate, False)
     if domain_xml.equal(completed, existing) or await _counts_by_itself(existing, name, wanted, normalise):
         return None
+    if _is_stated(existing, candidate, completed):
+        return Prediction(completed, True)
     # What libvirt would rewrite anyway, say in the definition of an older version, is nobody's wish.
     untouched = await _complete_if_possible(existing, normalise)
     if untouched is not None and domain_xml.equal(completed, untouched):
         return None
     return Prediction(completed, True)
+
+
+def _is_stated(existing: Element, candidate: Element, completed: Element) -> bool:
+    """Whether ``completed`` differs from ``existing`` only as ``candidate`` does, so that none of it is libvirt's idea.
+
+    Most changes are of this kind, and to see it costs less than another question to libvirt. Its own is what it adds to
+    a new device, and what it puts in the place of something that went.
+    """
+
+    def marks(changes: t.Iterable[domain_xml.Change]) -> set[tuple[str, str | None]]:
+        return {(one.path, one.before and one.after) for one in changes}
+
+    stated, found = domain_xml.changes(existing, candidate), domain_xml.changes(existing, completed)
+    gone = tuple(one.path + "/" for one in stated if one.after is None)
+    rest = marks(found) - marks(stated)
+    return len(rest) < len(found) and all((path + "/").startswith(gone) for path, dummy in rest)
 
 
 async def _counts_by_itself(existing: Element, name: str, wanted: Element, normalise: Normalise) -> bool:
