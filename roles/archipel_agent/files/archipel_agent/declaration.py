@@ -137,20 +137,24 @@ async def _answer(agent: t.Any, request: Request, work: _Work) -> str:
 
 
 async def _add_facts(agent: t.Any, results: list[Result]) -> None:
+    uuids = {one["uuid"] for one in results}
     try:
-        snapshot = await _survey(agent, set())
+        machines = await agent.libvirt.call(domains.survey, lambda uuid, name: False, uuids)
     except ArchipelError as exc:
         # What was done is worth more than what is not known any more.
         log.warning("results go without facts: %s", exc.message)
         return
+    found = {machine.uuid: machine for machine in machines}
     for one in results:
-        machine = snapshot.machines.get(one["uuid"])
+        machine = found.get(one["uuid"])
         one["vm"] = None if machine is None else facts(agent, machine)
 
 
-async def _survey(agent: t.Any, uuids: set[str]) -> _Snapshot:
-    machines = await agent.libvirt.call(domains.survey, lambda uuid, name: uuid in uuids)
-    return _Snapshot({one.uuid: one for one in machines}, {one.name: one.uuid for one in machines})
+async def _survey(agent: t.Any, uuids: t.Collection[str]) -> _Snapshot:
+    """The machines that a request names, with their definitions; of all others who has which name."""
+    known = await agent.libvirt.call(domains.identities)
+    machines = await agent.libvirt.call(domains.survey, lambda uuid, name: True, uuids)
+    return _Snapshot({one.uuid: one for one in machines}, {one.name: one.uuid for one in known})
 
 
 async def _look_again(agent: t.Any, desired: Desired) -> _Snapshot:

@@ -64,14 +64,19 @@ def survey(
     connection: libvirt.virConnect, with_xml: t.Callable[[str, str], bool], only: t.Collection[str] | None = None
 ) -> list[Machine]:
     """All domains, or those whose UUIDs are in ``only``; ``with_xml(uuid, name)`` tells whose definition is wanted."""
+    domains = connection.listAllDomains()
+    # After it: who is missing here was undefined meanwhile. A listing costs less than a question for each.
+    saved = _having(connection, libvirt.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE)
+    persistent = _having(connection, libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT)
+    autostart = _having(connection, libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART)
     found = []
-    saved = {domain.UUIDString() for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE)}
-    for domain in connection.listAllDomains():
+    for domain in domains:
         uuid = domain.UUIDString()
         if only is not None and uuid not in only:
             continue
+        details = with_xml(uuid, domain.name())
         try:
-            found.append(_machine(domain, with_xml(uuid, domain.name()), uuid in saved))
+            found.append(_machine(domain, details, uuid in saved, uuid in persistent, uuid in autostart))
         except libvirt.libvirtError as fault:
             # Undefined between the listing and the look at it.
             if fault.get_error_code() not in _GONE:
@@ -79,29 +84,36 @@ def survey(
     return found
 
 
+def _having(connection: libvirt.virConnect, flag: int) -> set[str]:
+    """The UUIDs of the domains to which one of virConnectListAllDomainsFlags applies."""
+    return {domain.UUIDString() for domain in connection.listAllDomains(flag)}
+
+
 def look(connection: libvirt.virConnect, uuid: str) -> Machine | None:
     """One domain with its definition; None if there is none."""
     try:
         domain = connection.lookupByUUIDString(uuid)
-        return _machine(domain, True, bool(domain.hasManagedSaveImage()))
+        persistent = bool(domain.isPersistent())
+        return _machine(
+            domain, True, bool(domain.hasManagedSaveImage()), persistent, bool(persistent and domain.autostart())
+        )
     except libvirt.libvirtError as fault:
         if fault.get_error_code() in _GONE:
             return None
         raise
 
 
-def _machine(domain: libvirt.virDomain, with_xml: bool, saved: bool) -> Machine:
+def _machine(domain: libvirt.virDomain, with_xml: bool, saved: bool, persistent: bool, autostart: bool) -> Machine:
     state, memory, dummy, vcpus, dummy = domain.info()
     if state == states.SHUTOFF and saved:
         state = states.SAVED
     active = with_xml and state in states.ACTIVE
-    persistent = bool(domain.isPersistent())
     return Machine(
         uuid=domain.UUIDString(),
         name=domain.name(),
         state=state,
         persistent=persistent,
-        autostart=bool(persistent and domain.autostart()),
+        autostart=autostart,
         memory=memory,
         vcpus=vcpus,
         tags=_tags(domain, persistent),
@@ -212,10 +224,13 @@ def rewrite_description(
 
 def all_tags(connection: libvirt.virConnect) -> dict[str, tuple[str, ...]]:
     """The tags of every domain, by UUID."""
+    domains = connection.listAllDomains()
+    persistent = _having(connection, libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT)
     found = {}
-    for domain in connection.listAllDomains():
+    for domain in domains:
+        uuid = domain.UUIDString()
         try:
-            found[domain.UUIDString()] = _tags(domain, bool(domain.isPersistent()))
+            found[uuid] = _tags(domain, uuid in persistent)
         except libvirt.libvirtError as fault:
             # Undefined between the listing and the look at it.
             if fault.get_error_code() not in _GONE:

@@ -174,7 +174,7 @@ def _set_autostart(domain: libvirt.virDomain, value: int) -> None:
 
 
 def _info(domain: libvirt.virDomain) -> tuple[list[int], int]:
-    return domain.info(), domain.autostart() if domain.isPersistent() else 0
+    return domain.info(), domain.autostart()
 
 
 def _xmldesc(domain: libvirt.virDomain) -> str:
