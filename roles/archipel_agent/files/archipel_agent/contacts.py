@@ -57,7 +57,9 @@ class Contacts:
         while self._waiting:
             bare, entity = self._waiting.popitem()
             try:
-                await _end_subscriptions(entity)
+                # Behind those who log in: at a start all of them want to.
+                async with self._agent.logins:
+                    await _end_subscriptions(entity)
             except errors.ArchipelError as fault:
                 # Its next login brings it here again.
                 log.info("the roster of %s is not checked: %s", bare, fault.message)

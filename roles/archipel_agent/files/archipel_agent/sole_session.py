@@ -37,7 +37,9 @@ async def ensure(vm: VirtualMachineEntity, session: xmpp.Session) -> None:
     intruded = False
     while session.connected:
         try:
-            others = await session.resources() - {own}
+            # At a start those who still want to log in come first.
+            async with vm.agent.logins:
+                others = await session.resources() - {own}
             strangers = others - set(vm.agent.config.peers) if loop.time() < deadline else others
             if strangers:
                 log.warning("somebody else is logged in as %s: %s", vm.bare, ", ".join(sorted(strangers)))
