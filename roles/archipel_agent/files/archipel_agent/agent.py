@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import importlib
 import logging
+import os
 import secrets
 import signal
 import time
@@ -102,7 +103,9 @@ class Agent:
         self.server = _server(config)
         self.pushes = Pushes(self, Outbox(config.archipel_folder_lib / "pushes.sqlite3"))
         self.libvirt = libvirt_facade.Libvirt(config.libvirt_uri, config.libvirt_timeout)
-        self.normaliser = Normaliser(str(config.archipel_folder_lib / "normaliser"), self.libvirt)
+        # libvirt's driver waits for the disk at each definition, so systemd gives a folder in memory.
+        scratch = os.environ.get("RUNTIME_DIRECTORY", config.archipel_folder_lib)
+        self.normaliser = Normaliser(os.path.join(scratch, "normaliser"), self.libvirt)
         self.contacts = Contacts(self)
         self.permissions.on_change(self.contacts.on_change)
         self.profiles = Profiles(self)
