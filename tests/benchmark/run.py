@@ -15,6 +15,9 @@ import sys
 import time
 from pathlib import Path
 
+import fleet
+import plans
+
 ROOT = Path(__file__).resolve().parents[2]
 LAB = str(ROOT / "tests" / "lab" / "lab")
 INVENTORY = str(ROOT / "inventories" / "lab")
@@ -75,6 +78,7 @@ def main() -> None:
     playbook("prepare.yml", environment)
     try:
         empty, incumbent, ours = (item(task, environment) for task in ("empty", "incumbent", "ours"))
+        planned = plans.rows(INVENTORY + "/hosts")
         raw, move = migrations(environment)
     finally:
         playbook("cleanup.yml", environment)
@@ -85,6 +89,7 @@ def main() -> None:
         ("live migration by virsh", f"{raw:.0f} ms", ""),
         ("live migration by archipel_vm, beyond nothing to do", f"{move:.0f} ms", f"x {move / raw:.2f}"),
     ]
+    rows += planned + fleet.rows(INVENTORY + "/hosts")
     for row in rows:
         print(f"{row[0]:<56}{row[1]:>10}{row[2]:>12}")
 
