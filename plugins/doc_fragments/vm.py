@@ -12,6 +12,23 @@ import textwrap
 from ansible_collections.archipel.platform.plugins.doc_fragments._vm_definition import SYSTEM
 from ansible_collections.archipel.platform.plugins.doc_fragments._vm_devices import DEVICES
 
+# Options of each element of a list.
+RELATIONS = """
+  depends_on:
+    description:
+      - Names of others of the declared virtual machines, which come first. This one is made, moved, started or changed
+        once they are as they are declared, and not at all if one of them fails.
+      - To be running is to be as declared as soon as the guest runs, whatever has come up inside of it.
+      - Virtual machines that are to be stopped or removed go in the opposite order.
+    type: list
+    elements: str
+  boot_group:
+    description:
+      - Virtual machines of a lower number come first, as with O(vms[].depends_on), whether they fail or not.
+    type: int
+    default: 0
+""".lstrip("\n")
+
 
 def as_list(documentation: str) -> str:
     """The options in ``documentation`` as those of each element of a list called ``vms``."""
@@ -19,12 +36,13 @@ def as_list(documentation: str) -> str:
     return """
 options:
   vms:
-    description: The virtual machines, in any order. Each is found wherever it is.
+    description:
+      - The virtual machines, in any order. Each is found wherever it is.
+      - One of O(vms), O(vms_dir) and O(selector) is required.
     type: list
     elements: dict
-    required: true
     suboptions:
-""" + textwrap.indent(options, "    ")
+""" + textwrap.indent(RELATIONS + options, "    ")
 
 
 class ModuleDocFragment:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import typing as t
 from xml.etree import ElementTree as ET
 
-from ._client import OFFLINE, Client, Request
+from ._client import OFFLINE, Client, Pending, Request
 from ._errors import AgentOffline, Conflict, HypervisorUnknown, StanzaError
 from .archipel_protocol import declaration, jids, namespaces as ns, payloads
 from .archipel_protocol.declaration import Facts
@@ -46,6 +46,8 @@ class Agents:
     def __init__(self, client: Client) -> None:
         self.client = client
         self.domain = client.domain
+        self._begun: dict[Pending, tuple[t.Any, str]] = {}
+        self._told: list[tuple[t.Any, t.Any]] = []
         self.known = client.hypervisors()
         if not self.known:
             raise HypervisorUnknown(
@@ -142,27 +144,55 @@ class Agents:
         answer = await self.client.asked(Request(jids.hypervisor_jid(node, self.domain), element))
         return answer if isinstance(answer, ArchipelError) else _decoded(node, answer)
 
+    def begin(self, key: t.Any, node: str, action: str, request: t.Mapping[str, t.Any], work: float = 0.0) -> None:
+        """Sends a hypervisor what declare() would, without waiting; answers() has the answer, with ``key``."""
+        sent = self._request(node, payloads.request(ns.DECLARATION, action, text=declaration.encode(request)), work)
+        if isinstance(sent, ArchipelError):
+            self.put(key, sent)
+        else:
+            self._begun[self.client.begin(sent)] = (key, node)
+
+    def put(self, key: t.Any, answer: t.Any) -> None:
+        """Has answers() tell ``answer``, for what need not be asked."""
+        self._told.append((key, answer))
+
+    def answers(self) -> list[tuple[t.Any, t.Any]]:
+        """Waits until at least one of what was begun is answered; the keys and answers, as declare() has them."""
+        told, self._told = self._told, []
+        if told:
+            return told
+        for pending in self.client.finished(list(self._begun)):
+            key, node = self._begun.pop(pending)
+            answer = pending.result()
+            error = isinstance(answer, ArchipelError)
+            told.append((key, _explained(node, answer) if error else _decoded(node, answer)))
+        return told
+
     def ask(
         self, elements: t.Mapping[str, ET.Element], work: float = 0.0
     ) -> dict[str, ET.Element | ArchipelError | None]:
         """Sends each hypervisor its <query/>; in the place of an answer, an error that names the hypervisor."""
-        timeout = self.client.options.timeout + work
-        refused: dict[str, ArchipelError] = {}
+        answers: dict[str, ET.Element | ArchipelError | None] = {}
         requests: dict[str, Request] = {}
         for node, element in elements.items():
-            try:
-                # The server would end the session.
-                payloads.check_size(element, f"the request to {node}")
-            except ArchipelError as exc:
-                refused[node] = exc
+            sent = self._request(node, element, work)
+            if isinstance(sent, ArchipelError):
+                answers[node] = sent
             else:
-                requests[node] = Request(jids.hypervisor_jid(node, self.domain), element, timeout=timeout)
-        answers = dict(zip(requests, self.client.gather(list(requests.values()))))
-        answers.update(refused)
+                requests[node] = sent
+        answers.update(zip(requests, self.client.gather(list(requests.values()))))
         return {
             node: _explained(node, answer) if isinstance(answer, ArchipelError) else answer
             for node, answer in ((node, answers[node]) for node in elements)
         }
+
+    def _request(self, node: str, element: ET.Element, work: float) -> Request | ArchipelError:
+        try:
+            # The server would end the session.
+            payloads.check_size(element, f"the request to {node}")
+        except ArchipelError as exc:
+            return exc
+        return Request(jids.hypervisor_jid(node, self.domain), element, timeout=self.client.options.timeout + work)
 
 
 def chosen(inventory: Inventory, names: t.Collection[str], uuids: t.Collection[str]) -> list[Facts]:

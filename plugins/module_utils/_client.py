@@ -39,6 +39,10 @@ class Request(t.NamedTuple):
     timeout: float | None = None
 
 
+# A request that was sent.
+Pending = t.Any  # asyncio.Task, which Python 3.8 cannot subscribe
+
+
 class Client:
     """A context manager that holds one session. Every method may raise the errors of Session.ask."""
 
@@ -74,6 +78,17 @@ class Client:
         if isinstance(answer, ArchipelError):
             raise answer
         return answer
+
+    def begin(self, request: Request) -> Pending:
+        """Sends a request without waiting for the answer, which ``finished`` has."""
+        if self._loop is None:
+            raise RuntimeError("Client is used outside of its with block")
+        return self._loop.create_task(self._ask(request))
+
+    def finished(self, begun: t.Collection[Pending]) -> set[Pending]:
+        """Waits until one of ``begun`` is answered; all that are. ``result()`` of each is as gather() has it."""
+        done, dummy = self._run(asyncio.wait(begun, return_when=asyncio.FIRST_COMPLETED))
+        return t.cast("set[Pending]", done)
 
     def gather(self, requests: t.Sequence[Request]) -> list[ET.Element | ArchipelError | None]:
         """Sends all requests at once; the answers in their order, an error in the place of one that failed."""

@@ -11,266 +11,331 @@ from __future__ import annotations
 
 import typing as t
 
-from . import _decision, _domain, _spec
+from . import _domain, _spec
 from ._agents import Agents
-from ._decision import Decision
+from ._decision import Decision, decisions
 from ._errors import AgentOffline, NoAnswer
 from ._moves import Moves
-from ._progress import Progress
+from ._outcome import Outcome
+from ._progress import Event, Progress
+from ._schedule import Limits, Order, Queue, Step
 from ._spec import Spec
-from .archipel_protocol import declaration
-from .archipel_protocol.declaration import Facts, Result
+from .archipel_protocol import declaration, states
+from .archipel_protocol.declaration import Result
 from .archipel_protocol.errors import ArchipelError, MalformedRequest
 
+_PLANNING = Limits(None, None, 16, 4, declaration.MAX_BATCH)
 # Seconds that an agent may take to see whether a machine can move: its own login, its peer's answer.
 _FORESIGHT = 40.0
+_OFF = frozenset(states.NAMES[state] for state in (states.SHUTOFF, states.SAVED))
 
 
-class Outcome(t.NamedTuple):
-    """What became of one declaration; ``error`` None: it is true, or would be."""
+class Manner(t.NamedTuple):
+    """How declarations are made true. ``stop``: nothing more is begun after the first that fails.
 
-    name: str
-    changed: bool = False
-    before: t.Mapping[str, t.Any] = {}
-    after: t.Mapping[str, t.Any] = {}
-    actions: t.Sequence[str] = ()
-    restart_required: t.Sequence[str] = ()
-    applied_live: t.Sequence[str] = ()
-    vm: Facts | None = None
-    warning: str = ""
-    error: ArchipelError | None = None
+    ``graceful``: indices of machines that are asked to shut down before they are removed.
+    """
 
-    @property
-    def diff(self) -> dict[str, t.Any]:
-        """Before and after, in the terms of the options."""
-        return {
-            "before": dict(self.before),
-            "after": dict(self.after),
-            "before_header": self.name,
-            "after_header": self.name,
-        }
+    check: bool = False
+    limits: Limits = Limits()
+    order: Order = Order()
+    stop: bool = False
+    graceful: t.Collection[int] = ()
+    progress: Progress = Progress()
 
 
-def problems(specs: t.Sequence[Spec | None], option: str) -> list[str]:
-    """Everything that is wrong with ``specs``, None for one that cannot be read; ``option`` is their list's name."""
-    found: list[str] = []
-    seen: dict[tuple[str, str], int] = {}
-    for index, spec in enumerate(specs):
-        if spec is None:
-            continue
-        where = f"{option}[{index}] ({_spec.label(spec)}): "
-        found.extend(where + problem for problem in _spec.problems(spec))
-        for key in ("name", "uuid"):
-            value = spec.get(key)
-            if value is not None and seen.setdefault((key, value.lower()), index) != index:
-                found.append(f"{where}{key} '{value}' is that of {option}[{seen[(key, value.lower())]}] too")
-    return found
-
-
-def converge(agents: Agents, specs: t.Sequence[Spec], check: bool, progress: Progress | None = None) -> list[Outcome]:
-    """Makes all of ``specs``, already validated, true, or with ``check`` says what that would change.
+def converge(agents: Agents, specs: t.Sequence[Spec], manner: Manner) -> list[Outcome]:
+    """Makes all of ``specs``, already validated, true, or with ``manner.check`` says what that would change.
 
     An Outcome for each, in their order. One that fails does not keep the others.
     """
-    decisions = _decision.decisions(agents, specs)
-    outcomes: list[Outcome] = []
-    for spec, decision in zip(specs, decisions):
-        if isinstance(decision, ArchipelError):
-            outcomes.append(Outcome(_spec.label(spec), error=decision))
-        else:
-            outcomes.append(Outcome(decision.name, vm=decision.existing, warning=decision.warning))
-    run = _Run(agents, specs, decisions, outcomes, check, progress or Progress())
-    # A machine that is to be stopped stops first: what is off moves without its memory.
-    if not check:
-        run.foresee_moves(_stops)
-    run.move(lambda spec: not _stops(spec))
-    run.declare()
-    run.move(_stops)
+    run = _Run(agents, specs, decisions(agents, specs), manner)
+    if manner.check:
+        run.walk(run.look(everything=True), True)
+    else:
+        run.walk(run.look(everything=False), True)
+        run.walk(run.work(), False)
     return run.outcomes
 
 
-# The index of a declaration, and what is sent of it.
-_Declaration = t.Tuple[int, declaration.Wanted]
-
-
-def _declarable(queue: t.Sequence[_Declaration]) -> int:
-    """How many, from the first, one request can carry."""
-    return declaration.fitting([wanted for dummy, wanted in queue[: declaration.MAX_BATCH]])
-
-
-def _stops(spec: Spec) -> bool:
-    return spec["state"] == "stopped"
+_Answer = t.Union[t.Mapping[str, t.Any], ArchipelError]
 
 
 class _Run:
-    """The steps of one converge, or with ``check`` what they would do.
-
-    ``hosts`` is where each machine is now; ``outcomes`` grows step by step.
-    """
+    """One converge: its steps, and what became of each declaration, which grows step by step in ``outcomes``."""
 
     def __init__(
         self,
         agents: Agents,
         specs: t.Sequence[Spec],
         decisions: t.Sequence[Decision | ArchipelError],
-        outcomes: list[Outcome],
-        check: bool,
-        progress: Progress,
+        manner: Manner,
     ) -> None:
         self.agents = agents
         self.specs = specs
-        self.outcomes = outcomes
         self.decisions = decisions
-        self.check = check
-        self.moves = Moves(agents, progress)
-        self.hosts = [None if isinstance(decision, ArchipelError) else decision.host for decision in decisions]
-
-    def move(self, which: t.Callable[[Spec], bool]) -> None:
-        """Migrates the machines of ``which`` that are elsewhere than declared, side by side on all hypervisors."""
-        moving = [index for index, decision in self._pending() if decision.target and which(self.specs[index])]
-        action = declaration.MIGRATE_PLAN if self.check else declaration.MIGRATE
-        for index, answer in self._ask(action, moving):
-            self._moved(index, answer)
-
-    def foresee_moves(self, which: t.Callable[[Spec], bool]) -> None:
-        """Fails the machines of ``which`` that cannot move where they are declared to be, before anything is done."""
-        moving = [index for index, decision in self._pending() if decision.target and which(self.specs[index])]
-        for index, answer in self._ask(declaration.MIGRATE_PLAN, moving):
-            if isinstance(answer, ArchipelError):
-                self._failed(index, answer)
-
-    def _ask(
-        self, action: str, moving: t.Sequence[int]
-    ) -> t.Iterator[tuple[int, t.Mapping[str, t.Any] | ArchipelError]]:
-        """The answers about migrations, which are asked for side by side on all hypervisors."""
-        for batch in _rounds(moving, self.hosts):
-            requests = {self._host(index): self._migration(index, action) for index in batch}
-            work = _FORESIGHT
-            if action == declaration.MIGRATE:
-                work += max(self.specs[index]["wait_timeout"] for index in batch)
-                self.moves.begin([self._decision(index) for index in batch])
-            answers = self.agents.declare(action, requests, work)
-            self.moves.end()
-            yield from ((index, answers[self._host(index)]) for index in batch)
-
-    def declare(self) -> None:
-        """Sends each hypervisor its machines: in one request, or, where there are too many, in one after the other.
-
-        Where one of them fails as a whole, the hypervisor is not asked for the rest.
-        """
-        by_host: dict[str, list[int]] = {}
-        for index, dummy in self._pending():
-            by_host.setdefault(self._host(index), []).append(index)
-        left = {host: [(index, self._wanted(index)) for index in indices] for host, indices in by_host.items()}
-        while left:
-            batches = {host: queue[: _declarable(queue)] for host, queue in left.items()}
-            left = {host: queue[len(batches[host]) :] for host, queue in left.items()}
-            for host, error in self._declare(batches).items():
-                for index, dummy in [*batches[host], *left[host]]:
-                    self._failed(index, error)
-                left[host] = []
-            left = {host: queue for host, queue in left.items() if queue}
-
-    def _declare(self, batches: t.Mapping[str, t.Sequence[_Declaration]]) -> dict[str, ArchipelError]:
-        """One request to each hypervisor; why, where it failed as a whole."""
-        requests = {
-            host: {"vms": [wanted for dummy, wanted in batch], "facts": True} for host, batch in batches.items()
-        }
-        action = declaration.PLAN if self.check else declaration.APPLY
-        work = max(self._work(index for index, dummy in batch) for batch in batches.values())
-        answers = self.agents.declare(action, requests, 0.0 if self.check else work)
-        failed: dict[str, ArchipelError] = {}
-        for host, answer in answers.items():
-            if not isinstance(answer, ArchipelError) and len(answer.get("results", ())) != len(batches[host]):
-                answer = MalformedRequest(f"the answer of {host} does not tell of each machine")
-            if isinstance(answer, ArchipelError):
-                failed[host] = answer
+        self.manner = manner
+        self.outcomes: list[Outcome] = []
+        for spec, decision in zip(specs, decisions):
+            if isinstance(decision, ArchipelError):
+                self.outcomes.append(Outcome(_spec.label(spec), error=decision))
             else:
-                for (index, dummy), result in zip(batches[host], answer["results"]):
-                    self._declared(index, result)
-        return failed
+                new = decision.host is not None and decision.existing is None
+                known = Outcome(decision.name, vm=decision.existing, created=new, warning=decision.warning)
+                self.outcomes.append(known)
+        self.heirs = self._heirs()
+        self.moves = Moves(agents, manner.progress)
+        self.settled: set[int] = set()
+        self.lost: dict[str, ArchipelError] = {}  # hypervisors that did not answer
+
+    def look(self, everything: bool) -> Queue:
+        """What is to be planned: all that is to be done, or that of which the plan may be that nothing is.
+
+        A machine alone is not looked at first: its declaration is that look.
+        """
+        steps: dict[int, list[Step]] = {}
+        for index, decision in self._pending():
+            host = t.cast(str, decision.host)
+            if everything and index in self.heirs and self._decision(self.heirs[index]).host == host:
+                # The agent would find the name in use.
+                self._inherits(index)
+            elif everything:
+                moves = [Step(index, host, decision.target)] if decision.target else []
+                steps[index] = [*moves, Step(index, host)]
+            elif decision.target and self.specs[index]["state"] == "stopped":
+                # It is not stopped for nothing.
+                steps[index] = [Step(index, host, decision.target)]
+            elif decision.existing is not None and not decision.target and len(self.specs) > 1:
+                steps[index] = [Step(index, host)]
+        return Queue(steps, Order(), _PLANNING)
+
+    def work(self) -> Queue:
+        """What is to be done."""
+        steps = {index: self._steps(index, decision) for index, decision in self._pending()}
+        order = self.manner.order
+        after = {index: set(others) for index, others in order.after.items()}
+        for index, other in self.heirs.items():
+            after.setdefault(index, set()).add(other)
+        queue = Queue(steps, Order(after, order.groups), self.manner.limits)
+        for index, outcome in enumerate(self.outcomes):
+            if outcome.error is not None:
+                self._give_up(queue, index)
+        return queue
+
+    def walk(self, queue: Queue, planning: bool) -> None:
+        """Takes all steps of ``queue``; with ``planning`` the agents only say what they would do."""
+        while queue:
+            for batch in queue.begin():
+                self._send(batch, planning)
+            for batch, answer in self.agents.answers():
+                for step, one in _apart(batch, answer):
+                    self._take(queue, step, one, planning)
+
+    def _steps(self, index: int, decision: Decision) -> list[Step]:
+        host, state = t.cast(str, decision.host), self.specs[index]["state"]
+        active = decision.existing is not None and decision.existing["state"] not in _OFF
+        frees = decision.existing is not None and (state == "absent" or (state in ("stopped", "saved") and active))
+        if not decision.target:
+            first = [Step(index, host, None, True, "stopped")] if active and index in self.manner.graceful else []
+            return [*first, Step(index, host, None, frees)]
+        if state == "stopped":
+            # What is off moves without its memory.
+            return [Step(index, host, None, frees), Step(index, host, decision.target)]
+        return [Step(index, host, decision.target), Step(index, decision.target)]
+
+    def _send(self, batch: t.Sequence[Step], planning: bool) -> None:
+        first = batch[0]
+        if first.host in self.lost:
+            self.agents.put(batch, self.lost[first.host])
+            return
+        if first.target is not None:
+            self._send_move(first, planning)
+            return
+        queue = [(step, self._wanted(step, planning)) for step in batch]
+        while queue:
+            count = declaration.fitting([wanted for dummy, wanted in queue])
+            steps, wanted = zip(*queue[:count])
+            queue = queue[count:]
+            # What an unchanged machine is, is known already.
+            request = {"vms": wanted, "facts": not planning}
+            action, work = (declaration.PLAN, 0.0) if planning else (declaration.APPLY, self._work(steps))
+            self.agents.begin(steps, first.host, action, request, work)
+
+    def _send_move(self, step: Step, planning: bool) -> None:
+        decision, spec = self._decision(step.index), self.specs[step.index]
+        request = {"uuid": decision.uuid, "to": step.target, "timeout": spec["wait_timeout"]}
+        stated = _spec.migration_of(spec)
+        if stated:
+            request["migration"] = stated
+        if planning:
+            off = {"off": True} if spec["state"] == "stopped" else {}
+            self.agents.begin([step], step.host, declaration.MIGRATE_PLAN, {**request, **off}, _FORESIGHT)
+        else:
+            self.moves.begin(decision)
+            self.agents.begin([step], step.host, declaration.MIGRATE, request, _FORESIGHT + spec["wait_timeout"])
+
+    def _take(self, queue: Queue, step: Step, answer: _Answer, planning: bool) -> None:
+        """What one step has come to."""
+        if isinstance(answer, (AgentOffline, NoAnswer)) and step.target is None:
+            # The others on it would wait as long for the same.
+            self.lost[step.host] = answer
+        if step.target is not None and not planning:
+            self.moves.end(self._decision(step.index))
+        if planning and not self.manner.check:
+            if step.target is not None:
+                if isinstance(answer, ArchipelError):
+                    self._failed(step, answer)
+            elif not isinstance(answer, ArchipelError) and not answer.get("changed") and not answer.get("error"):
+                self._declared(step, answer)
+                self.settled.add(step.index)
+            queue.done(step.index)
+            return
+        if isinstance(answer, ArchipelError):
+            self._failed(step, answer)
+        elif step.target is not None:
+            self._moved(step, answer)
+        else:
+            self._declared(step, answer)
+        failed = self.outcomes[step.index].error is not None
+        if not planning:
+            self._tell_end(step)
+        if failed:
+            self._give_up(queue, step.index)
+        else:
+            queue.done(step.index)
+
+    def _give_up(self, queue: Queue, index: int) -> None:
+        """Nothing more is done with a machine that failed, nor with those that need it, nor, if asked for, with any."""
+        queue.drop(index)
+        if self.manner.stop and not self.manner.check:
+            for other in queue.waiting():
+                self._not_begun(queue, other, f"on_error is stop, and '{self.outcomes[index].name}' failed")
+            return
+        failed = [index]
+        while failed:
+            name = self.outcomes[failed[-1]].name
+            for other in queue.dependents(failed.pop()):
+                self._not_begun(queue, other, f"it needs '{name}', which failed")
+                failed.append(other)
+
+    def _not_begun(self, queue: Queue, index: int, reason: str) -> None:
+        queue.drop(index)
+        outcome = self.outcomes[index]
+        if outcome.error is None:
+            error = ArchipelError(f"'{outcome.name}' was not begun: {reason}")
+            self.outcomes[index] = outcome._replace(error=error, skipped=True)
+
+    def _heirs(self) -> dict[int, int]:
+        """Which new machine has the name of which one that is to be gone."""
+        leaving = {
+            decision.existing["name"]: index
+            for index, decision in enumerate(self.decisions)
+            if not isinstance(decision, ArchipelError)
+            and decision.existing is not None
+            and self.specs[index]["state"] == "absent"
+        }
+        return {
+            index: leaving[outcome.name]
+            for index, outcome in enumerate(self.outcomes)
+            if outcome.created and outcome.name in leaving
+        }
 
     def _pending(self) -> list[tuple[int, Decision]]:
         """The declarations with something to be done that have not failed."""
         return [
-            (index, self._decision(index))
-            for index, host in enumerate(self.hosts)
-            if host is not None and self.outcomes[index].error is None
+            (index, t.cast(Decision, decision))
+            for index, decision in enumerate(self.decisions)
+            if self.outcomes[index].error is None
+            and index not in self.settled
+            and t.cast(Decision, decision).host is not None
         ]
 
     def _decision(self, index: int) -> Decision:
         return t.cast(Decision, self.decisions[index])
 
-    def _host(self, index: int) -> str:
-        return t.cast(str, self.hosts[index])
+    def _wanted(self, step: Step, planning: bool) -> declaration.Wanted:
+        decision = self._decision(step.index)
+        spec = {**self.specs[step.index]}
+        if step.state is not None:
+            spec["state"] = step.state
+        elif planning and step.index in self.manner.graceful:
+            spec["force"] = True  # it will be off when its turn comes
+        return _domain.wanted(spec, decision.name, decision.uuid, decision.existing is None)
 
-    def _migration(self, index: int, action: str) -> dict[str, t.Any]:
-        decision, spec = self._decision(index), self.specs[index]
-        request = {"uuid": decision.uuid, "to": decision.target, "timeout": spec["wait_timeout"]}
-        stated = _spec.migration_of(spec)
-        if stated:
-            request["migration"] = stated
-        if action == declaration.MIGRATE_PLAN and _stops(spec):
-            request["off"] = True
-        return request
-
-    def _wanted(self, index: int) -> declaration.Wanted:
-        decision = self._decision(index)
-        return _domain.wanted(self.specs[index], decision.name, decision.uuid, decision.existing is None)
-
-    def _work(self, indices: t.Iterable[int]) -> float:
+    def _work(self, steps: t.Iterable[Step]) -> float:
         """Seconds that declarations may take, one after another."""
-        return sum(self.specs[index]["shutdown_timeout"] + self.specs[index]["wait_timeout"] for index in indices)
+        specs = [self.specs[step.index] for step in steps]
+        return sum(spec["shutdown_timeout"] + spec["wait_timeout"] for spec in specs)
 
-    def _moved(self, index: int, answer: t.Mapping[str, t.Any] | ArchipelError) -> None:
-        decision, outcome = self._decision(index), self.outcomes[index]
-        if isinstance(answer, ArchipelError):
-            self._failed(index, answer)
-            return
-        if not self.check:
-            self.hosts[index] = decision.target
-        self.outcomes[index] = outcome._replace(
+    def _moved(self, step: Step, answer: t.Mapping[str, t.Any]) -> None:
+        outcome = self.outcomes[step.index]
+        self.outcomes[step.index] = outcome._replace(
             changed=True,
-            before={**outcome.before, "hypervisor": decision.host},
-            after={**outcome.after, "hypervisor": decision.target},
-            actions=[*outcome.actions, f"move from {decision.host} to {decision.target}"],
+            before={**outcome.before, "hypervisor": step.host},
+            after={**outcome.after, "hypervisor": step.target},
+            actions=[*outcome.actions, f"move from {step.host} to {step.target}"],
             vm=answer.get("vm") or outcome.vm,
         )
 
-    def _declared(self, index: int, result: Result) -> None:
-        decision, outcome = self._decision(index), self.outcomes[index]
+    def _inherits(self, index: int) -> None:
+        decision, leaving = self._decision(index), self._decision(self.heirs[index])
+        self.outcomes[index] = self.outcomes[index]._replace(
+            changed=True,
+            after={"hypervisor": decision.host},
+            actions=[f"define, once {leaving.uuid} has left its name"],
+        )
+
+    def _declared(self, step: Step, result: Result) -> None:
+        decision, outcome = self._decision(step.index), self.outcomes[step.index]
         before, after = dict(result.get("before") or {}), dict(result.get("after") or {})
+        actions = list(result.get("actions", []))
         if result.get("changed") and decision.existing is None:
             after["hypervisor"] = decision.host
-        self.outcomes[index] = outcome._replace(
+        if step.index in self.manner.graceful:
+            # In check mode one plan stands for both steps. What is gone has no state.
+            actions = ["shut down" if action == "power off" else action for action in actions]
+            after = {}
+        gone = self.specs[step.index]["state"] == "absent" and step.state is None and bool(result.get("changed"))
+        self.outcomes[step.index] = outcome._replace(
             changed=outcome.changed or bool(result.get("changed")),
             before={**before, **outcome.before},
             after={**after, **outcome.after},
-            actions=[*outcome.actions, *result.get("actions", [])],
+            actions=[*outcome.actions, *actions],
             restart_required=result.get("restart_required", []),
             applied_live=result.get("applied_live", []),
             vm=result["vm"] if "vm" in result else outcome.vm,
+            gone=gone,
         )
         if result.get("error"):
             # What was done until then stays in the outcome.
-            self._failed(index, ArchipelError(result["error"], result.get("code")))
+            self._failed(step, ArchipelError(result["error"], result.get("code")))
 
-    def _failed(self, index: int, error: ArchipelError) -> None:
-        decision, outcome = self._decision(index), self.outcomes[index]
-        text = f"'{decision.name}' on {self.hosts[index]}: {error.message}"
+    def _failed(self, step: Step, error: ArchipelError) -> None:
+        decision, outcome = self._decision(step.index), self.outcomes[step.index]
+        text = f"'{decision.name}' on {step.host}: {error.message}"
         if isinstance(error, (AgentOffline, NoAnswer)) and outcome.vm is not None:
             text += "; it was last seen {}".format(outcome.vm["state"])
-        self.outcomes[index] = outcome._replace(error=ArchipelError(text, error.code))
+        self.outcomes[step.index] = outcome._replace(error=ArchipelError(text, error.code))
+
+    def _tell(self, index: int, text: str) -> None:
+        self.manner.progress.tell(Event(self.outcomes[index].name, text))
+
+    def _tell_end(self, step: Step) -> None:
+        outcome = self.outcomes[step.index]
+        if outcome.error is not None:
+            self._tell(step.index, f"failed, {outcome.error.message}")
+        elif outcome.actions and step.target is None:
+            self._tell(step.index, ", ".join(outcome.actions))
+        elif step.target is not None:
+            self._tell(step.index, f"has moved to {step.target}")
 
 
-def _rounds(indices: t.Iterable[int], hosts: t.Sequence[str | None]) -> list[list[int]]:
-    """``indices`` in groups in which no host comes twice."""
-    rounds: list[list[int]] = []
-    count: dict[str | None, int] = {}
-    for index in indices:
-        number = count.get(hosts[index], 0)
-        count[hosts[index]] = number + 1
-        if number == len(rounds):
-            rounds.append([])
-        rounds[number].append(index)
-    return rounds
+def _apart(batch: t.Sequence[Step], answer: _Answer) -> t.Iterator[tuple[Step, _Answer]]:
+    """The answer about each step of one request."""
+    if batch[0].target is None and not isinstance(answer, ArchipelError):
+        results = answer.get("results", ())
+        if len(results) == len(batch):
+            yield from zip(batch, results)
+            return
+        answer = MalformedRequest(f"the answer of {batch[0].host} does not tell of each machine")
+    yield from ((step, answer) for step in batch)

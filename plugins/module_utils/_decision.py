@@ -54,17 +54,43 @@ class Fleet(t.NamedTuple):
 def decisions(agents: Agents, specs: t.Sequence[Spec]) -> list[Decision | ArchipelError]:
     """What is decided of each of ``specs``, or why it cannot be; their order."""
     fleet = _survey(agents, specs)
+    near = _Near(fleet.vms, specs)
     found: list[Decision | ArchipelError] = []
+    declared: dict[str, str] = {}
     for spec in specs:
+        label = _spec.label(spec)
         try:
-            found.append(decide(spec, fleet))
+            decision = decide(spec, fleet._replace(vms=near.machines(spec, agents.domain)))
+            other = declared.setdefault(decision.uuid, label)
+            if other != label:
+                raise Conflict(f"'{other}' and '{label}' are declarations of one virtual machine, {decision.uuid}")
+            found.append(decision)
         except ArchipelError as exc:
             found.append(exc)
     return found
 
 
+class _Near:
+    """The machines that have to do with one declaration: looking at all of them for each would take too long."""
+
+    def __init__(self, vms: t.Iterable[Facts], specs: t.Iterable[Spec]) -> None:
+        self._by_name: dict[str, list[Facts]] = {}
+        self._by_uuid: dict[str, list[Facts]] = {}
+        for vm in vms:
+            self._by_name.setdefault(vm["name"], []).append(vm)
+            self._by_uuid.setdefault(vm["uuid"], []).append(vm)
+        # What is to be gone by its UUID leaves its name to another one.
+        self._leaving = {str(one["uuid"]).lower() for one in specs if one["uuid"] and one["state"] == "absent"}
+
+    def machines(self, spec: Spec, domain: str) -> list[Facts]:
+        """Those with the name or the UUID of ``spec``, and those with the UUID of one of them."""
+        uuid = identity(spec, domain)
+        named = {vm["uuid"]: None for vm in self._by_name.get(spec["name"], ()) if vm["uuid"] not in self._leaving}
+        return [vm for one in {uuid: None, **named} for vm in self._by_uuid.get(one, ())]
+
+
 def _survey(agents: Agents, specs: t.Sequence[Spec]) -> Fleet:
-    uuids = {_uuid(spec, agents.domain) for spec in specs}
+    uuids = {identity(spec, agents.domain) for spec in specs}
     names = {spec["name"] for spec in specs if spec["name"] is not None}
     inventory = agents.inventory(sorted(names), sorted(uuids))
     vms = list(inventory.vms)
@@ -79,7 +105,7 @@ def _survey(agents: Agents, specs: t.Sequence[Spec]) -> Fleet:
     seen = {vm[key] for vm in vms for key in ("name", "uuid")}
     missing = [
         uuid
-        for uuid, spec in ((_uuid(spec, agents.domain), spec) for spec in specs)
+        for uuid, spec in ((identity(spec, agents.domain), spec) for spec in specs)
         if spec["state"] != "absent" and not {uuid, spec["name"]} & seen and uuid not in inventory.holders
     ]
     silent = {node: error.message for node, error in inventory.silent.items()}
@@ -87,8 +113,8 @@ def _survey(agents: Agents, specs: t.Sequence[Spec]) -> Fleet:
     return Fleet(vms, agents.known, agents.domain, silent, inventory.holders, registered)
 
 
-def _uuid(spec: Spec, domain: str) -> str:
-    """The one given, or derived."""
+def identity(spec: Spec, domain: str) -> str:
+    """The UUID that is declared, or that follows from the name."""
     return str(spec["uuid"]).lower() if spec["uuid"] is not None else jids.vm_uuid(spec["name"], domain)
 
 
@@ -119,7 +145,7 @@ def decide(spec: Spec, fleet: Fleet) -> Decision:
 
 def _found(spec: Spec, fleet: Fleet) -> Facts | None:
     """The one machine that ``spec`` declares; None if there is none."""
-    uuid, vms = _uuid(spec, fleet.domain), fleet.vms
+    uuid, vms = identity(spec, fleet.domain), fleet.vms
     by_name = [vm for vm in vms if spec["name"] is not None and vm["name"] == spec["name"]]
     by_uuid = [vm for vm in vms if vm["uuid"] == uuid]
     found = _without_arrivals(by_uuid if spec["uuid"] is not None else by_name)
@@ -169,7 +195,7 @@ def _unmanaged(name: str, vm: Facts, fleet: Fleet) -> str:
 
 def _decide_new(spec: Spec, fleet: Fleet) -> Decision:
     """The decision about a machine that was found nowhere."""
-    name, uuid = _spec.label(spec), _uuid(spec, fleet.domain)
+    name, uuid = _spec.label(spec), identity(spec, fleet.domain)
     lost = sorted(set(spec["assume_lost"] or ()) & set(fleet.silent))
     silent = sorted(set(fleet.silent) - set(lost))
     if silent:

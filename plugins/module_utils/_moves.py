@@ -9,7 +9,6 @@ Private to this collection; it may change without notice.
 from __future__ import annotations
 
 import asyncio
-import typing as t
 
 from ._agents import Agents
 from ._decision import Decision
@@ -31,16 +30,18 @@ class Moves:
         if progress.watched:
             agents.client.beside(self._look)
 
-    def begin(self, decisions: t.Iterable[Decision]) -> None:
-        """These, which have a target, move from now on."""
-        for one in decisions:
-            event = Event(one.name, f"moves from {one.host} to {one.target}")
-            self._events.setdefault(str(one.host), {})[one.uuid] = event
-            self._progress.tell(event)
+    def begin(self, decision: Decision) -> None:
+        """It, which has a target, moves from now on."""
+        event = Event(decision.name, f"moves from {decision.host} to {decision.target}")
+        self._events.setdefault(str(decision.host), {})[decision.uuid] = event
+        self._progress.tell(event)
 
-    def end(self) -> None:
-        """All of them have moved, or have not."""
-        self._events.clear()
+    def end(self, decision: Decision) -> None:
+        """It has moved, or has not."""
+        moving = self._events.get(str(decision.host), {})
+        moving.pop(decision.uuid, None)
+        if not moving:
+            self._events.pop(str(decision.host), None)
 
     async def _look(self) -> None:
         while True:
@@ -51,12 +52,12 @@ class Moves:
                 return  # an agent that tells nonsense ends what nothing depends on
 
     async def _look_at(self, node: str) -> None:
-        events = self._events[node]
+        events = self._events.get(node, {})
         answer = await self._agents.asked(node, declaration.PROGRESS, {"uuids": sorted(events)})
         if isinstance(answer, ArchipelError):
             return  # who asked for the move will be told
         for job in answer.get("jobs", ()):
             event = events.get(job["uuid"])
-            if event is not None and node in self._events:
+            if event is not None:
                 left = "{}MiB left".format(int(job["remaining"]) >> 20)
                 self._progress.tell(event._replace(percent=int(job["percent"]), detail=left))

@@ -180,10 +180,10 @@ def main() -> None:
         argument_spec={**_connection.argument_spec(), **_spec.argument_spec()},
         supports_check_mode=True,
     )
-    progress = Progress.of(module)
+    manner = _converge.Manner(module.check_mode, progress=Progress.of(module))
     try:
         with Client(_connection.options(module.params)) as client:
-            outcome = _converge.converge(Agents(client), [module.params], module.check_mode, progress)[0]
+            outcome = _converge.converge(Agents(client), [module.params], manner)[0]
         if outcome.warning:
             module.warn(outcome.warning)
         if outcome.error is not None:

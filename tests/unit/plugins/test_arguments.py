@@ -65,15 +65,15 @@ def test_a_machine_with_something_wrong_is_judged_for_the_rest_and_so_are_others
         "vms[1]: must be a dictionary, not a text; "
         "vms[3] (a): state: 'on' must be one of present, running, stopped, paused, saved, restarted, absent; "
         "vms[0] (a): memory: '1' has no unit; write 1MiB or 1GiB; "
-        "vms[2] (None): name: one of name and uuid is required; "
-        "vms[2] (None): vcpus: must be at least 1; "
+        "vms[2]: name: one of name and uuid is required; "
+        "vms[2]: vcpus: must be at least 1; "
         "vms[3] (a): name 'a' is that of vms[0] too"
     )
 
 
 def test_a_list_that_is_none(capsys):
     assert refusal(archipel_fleet, capsys, vms={"name": "a"})["msg"] == "vms: must be a list"
-    assert refusal(archipel_fleet, capsys)["msg"] == "vms: is required"
+    assert refusal(archipel_fleet, capsys)["msg"] == "one of the following is required: vms, vms_dir, selector"
 
 
 @pytest.mark.parametrize(

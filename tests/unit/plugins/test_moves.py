@@ -35,7 +35,7 @@ def told(tmp_path, monkeypatch, *answers) -> list:
     agents = types.SimpleNamespace(asked=asked, client=types.SimpleNamespace(beside=works.append))
     (tmp_path / FILE).touch()
     moves = _moves.Moves(agents, Progress(str(tmp_path)))
-    moves.begin([WEB])
+    moves.begin(WEB)
     asyncio.run(wait())
     found = [json.loads(line) for line in (tmp_path / FILE).read_text().splitlines()]
     assert {(one["vm"], one["action"]) for one in found} == {("web", "moves from hv1 to hv2")}
@@ -53,4 +53,15 @@ def test_nonsense(tmp_path, monkeypatch, nonsense):
 
 
 def test_nobody_is_asked_where_nobody_watches():
-    _moves.Moves(types.SimpleNamespace(), Progress()).begin([WEB])
+    _moves.Moves(types.SimpleNamespace(), Progress()).begin(WEB)
+
+
+def test_one_that_has_moved_is_not_asked_for_while_another_moves():
+    moves = _moves.Moves(types.SimpleNamespace(), Progress())
+    other = WEB._replace(uuid="2")
+    for one in (WEB, other):
+        moves.begin(one)
+    moves.end(WEB)
+    assert {node: list(events) for node, events in moves._events.items()} == {"hv1": ["2"]}
+    moves.end(other)
+    assert moves._events == {}

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.archipel.platform.plugins.module_utils import _converge, _sizes, _spec
+from ansible_collections.archipel.platform.plugins.module_utils import _declarations, _sizes, _spec
 
 from .specs import spec
 
@@ -221,7 +221,7 @@ def test_problems(options, problems):
 
 def test_all_problems_of_a_fleet_are_told_at_once():
     specs = [spec(name="a", memory="1"), spec(name="b"), spec(name="a", vcpus=0)]
-    assert _converge.problems(specs, "vms") == [
+    assert _declarations.problems(specs, ["vms[0]", "vms[1]", "vms[2]"]) == [
         "vms[0] (a): memory: '1' has no unit; write 1MiB or 1GiB",
         "vms[2] (a): vcpus: must be at least 1",
         "vms[2] (a): name 'a' is that of vms[0] too",
