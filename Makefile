@@ -33,6 +33,7 @@ test: setup ## what CI runs: lint, docs, sanity, units, platform and roles on re
 test-all: export ARCHIPEL_RANDOM_ROUNDS ?= 60
 test-all faults: export ARCHIPEL_FAULT_OPERATIONS ?= 300
 test-all faults: export ARCHIPEL_FAULT_STEPS ?= 1000
+test-all faults: export ARCHIPEL_FLEET_KILLS ?= 30
 test-all: setup ## everything on Debian 12 and 13, with the long forms and benchmarks
 	@tests/tools/sections lint docs sanity unit molecule molecule-trixie roles-bookworm roles-trixie bench
 
