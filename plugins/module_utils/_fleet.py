@@ -12,7 +12,7 @@ import fnmatch
 import typing as t
 
 from . import _arguments, _declarations
-from ._agents import Agents
+from ._agents import Agents, reasons_of
 from ._converge import Manner, converge
 from ._decision import identity
 from ._errors import Conflict
@@ -98,11 +98,11 @@ def _purge_problems(params: t.Mapping[str, t.Any]) -> t.Iterator[str]:
 
 
 class Done(t.NamedTuple):
-    """``undeclared`` None: nobody asked. ``silent``: why hypervisors did not tell which machines are meant."""
+    """``undeclared`` None: nobody asked. ``silent``: who did not tell which machines are meant, and why."""
 
     outcomes: list[Outcome]
     undeclared: list[Facts] | None = None
-    silent: t.Mapping[str, str] = {}
+    silent: t.Sequence[t.Mapping[str, str]] = ()
 
 
 def run(agents: Agents, params: t.Mapping[str, t.Any], manner: Manner) -> Done:
@@ -163,8 +163,8 @@ def _require(agents: Agents, meant: Filter, option: str) -> None:
         agents.require(node, f"{option}.hypervisors")
 
 
-def _silent(silent: t.Mapping[str, ArchipelError], meant: Filter) -> dict[str, str]:
-    return {node: error.message for node, error in silent.items() if meant.covers(node)}
+def _silent(silent: t.Mapping[str, ArchipelError], meant: Filter) -> list[dict[str, str]]:
+    return reasons_of({node: error for node, error in silent.items() if meant.covers(node)})
 
 
 class Filter(t.NamedTuple):

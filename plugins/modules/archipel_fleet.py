@@ -295,11 +295,20 @@ undeclared:
       state: running
 silent:
   description:
-    - Why hypervisors did not answer that O(selector), or O(scope), is about. What is meant on them is not known, so the
-      task fails.
-  returned: once the hypervisors were asked
-  type: dict
-  sample: {}
+    - Hypervisors that did not answer, of those that O(selector) or O(scope) is about. What is meant on them is not
+      known, so the task fails.
+  returned: always, once the hypervisors were asked
+  type: list
+  elements: dict
+  contains:
+    hypervisor:
+      description: Its name.
+      type: str
+      sample: hv2
+    reason:
+      description: Why it did not answer.
+      type: str
+      sample: the agent of hv2 is offline; start archipel-agent there
 """
 
 import typing as t
@@ -334,12 +343,12 @@ def report(outcome: _outcome.Outcome) -> dict[str, t.Any]:
     return shown
 
 
-def reasons(outcomes: t.Sequence[_outcome.Outcome], silent: t.Mapping[str, str]) -> str:
+def reasons(outcomes: t.Sequence[_outcome.Outcome], silent: t.Sequence[t.Mapping[str, str]]) -> str:
     """Why the task fails: how many virtual machines did, and each of their reasons; "" if it does not."""
     failed = [outcome.error.message for outcome in outcomes if outcome.error is not None]
     parts = [f"{len(failed)} of {len(outcomes)} virtual machines failed:"] if failed else []
     parts += [f"- {text}" for text in failed]
-    parts += [f"what is meant on {node} is not known: {reason}" for node, reason in sorted(silent.items())]
+    parts += ["what is meant on {} is not known: {}".format(one["hypervisor"], one["reason"]) for one in silent]
     return "\n".join(parts)
 
 
@@ -377,7 +386,7 @@ def main() -> None:
         "vms": [report(outcome) for outcome in done.outcomes],
         "summary": _outcome.summary(done.outcomes, module.check_mode),
         "counts": _outcome.counts(done.outcomes),
-        "silent": done.silent,
+        "silent": list(done.silent),
         "diff": [outcome.diff for outcome in done.outcomes if outcome.changed],
     }
     if done.undeclared is not None:

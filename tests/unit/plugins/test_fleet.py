@@ -215,7 +215,7 @@ def test_an_offline_agent_fails_its_machines_and_no_others():
         "'there' was found nowhere, but may be on hv2, so nothing is done: the agent of hv2 is offline; "
         "what is lost for good is named in assume_lost",
     ]
-    assert done.silent == {}
+    assert list(done.silent) == []
 
 
 PURGED = (
@@ -277,9 +277,9 @@ def test_purge_does_not_know_what_is_on_a_silent_hypervisor_of_its_scope():
     platform = Platform(*PURGED)
     platform.offline.add("hv2")
     done = platform.run([{"name": "kept"}], purge="report", scope={"tags": ["t"], "hypervisors": None})
-    assert done.silent == {"hv2": "the agent of hv2 is offline"}
+    assert done.silent == [{"hypervisor": "hv2", "reason": "the agent of hv2 is offline"}]
     done = platform.run([{"name": "kept"}], purge="report", scope={"tags": None, "hypervisors": ["hv1"]})
-    assert done.silent == {}
+    assert done.silent == []
 
 
 @pytest.mark.parametrize(
