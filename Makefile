@@ -26,6 +26,7 @@ demo: setup ## the platform on three hosts of this machine, from bare Debian to 
 	@tests/lab/demo
 
 .PHONY: test
+test: export ARCHIPEL_SKIP_TAGS ?= long
 test: setup ## what CI runs: lint, docs, sanity, units, platform and roles on real hosts
 	@tests/tools/sections lint docs sanity unit molecule roles
 

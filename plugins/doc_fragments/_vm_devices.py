@@ -5,7 +5,7 @@
 
 """Documentation of a virtual machine's devices.
 
-plugins/module_utils/_vm_storage.py, _vm_network.py and _vm_devices.py have their argument spec.
+plugins/module_utils/_vm_storage.py, _vm_cloud_init.py, _vm_network.py and _vm_devices.py have their argument spec.
 """
 
 from __future__ import annotations
@@ -157,6 +157,42 @@ DEVICES = r"""
       - The medium in the CD drive, as a file's name in C(/vm/iso) on the hypervisor, or an absolute path there.
       - Empty for an empty drive.
     type: str
+  cloud_init:
+    description:
+      - What cloud-init in the guest is told, by an image of its data source NoCloud in a CD drive of its own.
+      - The image is the volume C(VM-NAME-cloud-init.img), which only QEMU and root can read. It is removed with the
+        virtual machine where O(remove_disks=owned), and kept otherwise.
+      - Without any of O(cloud_init.user_data), O(cloud_init.meta_data) and O(cloud_init.network_config), as in C({}),
+        drive and volume are removed; a guest that runs keeps them until it is off.
+      - A guest reads it while it boots, and most of it once only, for each C(instance-id).
+    type: dict
+    suboptions:
+      user_data:
+        description:
+          - The user data, a text such as one that begins with C(#cloud-config).
+          - It is a secret, and never shown in a result, a diff or a log. A diff says that it is set or has changed.
+        type: str
+      meta_data:
+        description:
+          - The meta data. If they don't have them, C(instance-id) is O(uuid), and C(local-hostname) follows from
+            O(name).
+        type: dict
+      network_config:
+        description: The network configuration, of cloud-init's version 1 or 2.
+        type: dict
+      pool:
+        description: Storage pool of the volume. If not given, C(default).
+        type: str
+      bus:
+        description:
+          - How the guest sees the drive. If not given, a new one is on V(scsi), by VirtIO, for which the kernels of
+            cloud images have a driver.
+        type: str
+        choices:
+          - scsi
+          - sata
+          - ide
+          - usb
   networks:
     description:
       - The network interfaces, all of them and in their order. One that the list has not is detached.

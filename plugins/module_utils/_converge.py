@@ -100,8 +100,10 @@ class _Run:
                 # The agent would find the name in use.
                 self._inherits(index)
             elif everything:
+                # In the order of the work; only that nothing has moved when the rest is planned.
                 moves = [Step(index, host, decision.target)] if decision.target else []
-                steps[index] = [*moves, Step(index, host)]
+                here = Step(index, host)
+                steps[index] = [here, *moves] if self.specs[index]["state"] == "stopped" else [*moves, here]
             elif decision.target and self.specs[index]["state"] == "stopped":
                 # It is not stopped for nothing.
                 steps[index] = [Step(index, host, decision.target)]
@@ -190,6 +192,7 @@ class _Run:
                 self.settled.add(step.index)
             queue.done(step.index)
             return
+        before = len(self.outcomes[step.index].actions)
         if isinstance(answer, ArchipelError):
             self._failed(step, answer)
         elif step.target is not None:
@@ -198,7 +201,7 @@ class _Run:
             self._declared(step, answer)
         failed = self.outcomes[step.index].error is not None
         if not planning:
-            self._tell_end(step)
+            self._tell_end(step, self.outcomes[step.index].actions[before:])
         if failed:
             self._give_up(queue, step.index)
         else:
@@ -320,14 +323,14 @@ class _Run:
     def _tell(self, index: int, text: str) -> None:
         self.manner.progress.tell(Event(self.outcomes[index].name, text))
 
-    def _tell_end(self, step: Step) -> None:
+    def _tell_end(self, step: Step, actions: t.Sequence[str]) -> None:
         outcome = self.outcomes[step.index]
         if outcome.error is not None:
             self._tell(step.index, f"failed, {outcome.error.message}")
-        elif outcome.actions and step.target is None:
-            self._tell(step.index, ", ".join(outcome.actions))
         elif step.target is not None:
             self._tell(step.index, f"has moved to {step.target}")
+        elif actions:
+            self._tell(step.index, ", ".join(actions))
 
 
 def _apart(batch: t.Sequence[Step], answer: _Answer) -> t.Iterator[tuple[Step, _Answer]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import typing as t
 from xml.etree import ElementTree as ET
 
-from . import _vm_devices, _vm_network, _vm_storage, _vm_system, _xml
+from . import _vm_cloud_init, _vm_devices, _vm_network, _vm_storage, _vm_system, _xml
 from ._spec import Spec, defines
 from .archipel_protocol.declaration import Wanted
 
@@ -63,6 +63,9 @@ def wanted(spec: Spec, name: str, uuid: str, creating: bool) -> Wanted:
         volumes = _vm_storage.volumes(spec, name)
         if volumes:
             request["volumes"] = volumes
+        cloud_init = _vm_cloud_init.wanted(spec, name, uuid)
+        if cloud_init is not None:
+            request["cloud_init"] = cloud_init
     if creating:
         request["defaults"] = _xml.text(_defaults(spec))
     return request

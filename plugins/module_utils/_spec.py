@@ -13,12 +13,12 @@ import re
 import typing as t
 from xml.etree import ElementTree as ET
 
-from . import _sizes, _vm_devices, _vm_network, _vm_storage, _vm_system
+from . import _sizes, _vm_cloud_init, _vm_devices, _vm_network, _vm_storage, _vm_system
 from .archipel_protocol import jids, migration, states, tags
 
 Spec = t.Mapping[str, t.Any]
 
-_PARTS = (_vm_system, _vm_storage, _vm_network, _vm_devices)
+_PARTS = (_vm_system, _vm_storage, _vm_network, _vm_devices, _vm_cloud_init)
 # What stands in a definition; a declaration that has none of it says nothing about one.
 DEFINITION = (*(option for part in _PARTS for option in part.OPTIONS), "xml")
 

@@ -27,7 +27,7 @@ _CDROM_BUS = "sata"
 _LIMITS = ("total_bytes_sec", "read_bytes_sec", "write_bytes_sec", "total_iops_sec", "read_iops_sec", "write_iops_sec")
 # What libvirt takes the kind of a secret to be, by protocol.
 _SECRETS = {"rbd": "ceph", "iscsi": "iscsi"}
-_FILE = re.compile(r"[^/\x00-\x1f]+\Z")
+FILE_NAME = re.compile(r"[^/\x00-\x1f]+\Z")
 _TARGET = re.compile(r"(?:vd|sd|hd|xvd)[a-z]{1,3}\Z")
 
 OPTIONS: dict[str, dict[str, t.Any]] = {
@@ -160,7 +160,7 @@ def _disk_problems(where: str, disk: Spec) -> t.Iterator[str]:
     elif disk["network"] is None:
         yield from _volume_problems(where, disk)
     for option in ("name", "volume", "pool", "clone", "backing"):
-        if disk[option] is not None and not _FILE.match(disk[option]):
+        if disk[option] is not None and not FILE_NAME.match(disk[option]):
             yield f"{where}.{option}: '{disk[option]}' must not be empty or have a '/'"
     if disk["target"] is not None and not _TARGET.match(disk["target"]):
         yield "{}.target: '{}' is not a name such as vda or sdb".format(where, disk["target"])

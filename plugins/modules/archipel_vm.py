@@ -47,6 +47,29 @@ EXAMPLES = r"""
         password: "{{ web_console_password }}"
     autostart: true
 
+- name: A clone of a cloud image greets its administrator
+  archipel.platform.archipel_vm:
+    name: app
+    hypervisor: hv1
+    state: running
+    memory: 2GiB
+    disks:
+      - name: root
+        clone: debian-12-genericcloud.qcow2
+        size: 20GiB
+    networks:
+      - network: default
+    channels:
+      - name: org.qemu.guest_agent.0
+    cloud_init:
+      user_data: |
+        #cloud-config
+        packages: [qemu-guest-agent]
+        users:
+          - name: admin
+            ssh_authorized_keys: ["{{ lookup('ansible.builtin.file', '~/.ssh/id_ed25519.pub') }}"]
+            sudo: ALL=(ALL) NOPASSWD:ALL
+
 - name: It moves to hv2, live
   archipel.platform.archipel_vm:
     name: web

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import yaml
@@ -42,6 +43,7 @@ class Repository:
             {"ansible.builtin.copy": result, "check_mode": False, "diff": False},
         ]
         play = {"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": tasks}
+        play["vars"] = {"ansible_python_interpreter": sys.executable}
         (folder / "play.yml").write_text(yaml.safe_dump([play]))
 
     def declare(self, vms: list[dict]) -> None:

@@ -269,7 +269,8 @@ def test_how_far_it_is_is_printed_while_it_moves(busy, platform, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     told = [line for line in done.stderr.splitlines() if line.startswith(busy.name)]
     assert told[0] == f"{busy.name}: moves from {busy.here} to {busy.there}"
-    assert len(told) > 1
-    for line in told[1:]:
+    assert told[-1] == f"{busy.name}: has moved to {busy.there}"
+    assert len(told) > 2
+    for line in told[1:-1]:
         assert re.fullmatch(f"{re.escape(told[0])}, [0-9]+ %, [0-9]+MiB left", line)
     busy.turn()

@@ -28,6 +28,9 @@ AGENT = "agent"
 LEASE = "lease"
 ADDRESS_SOURCES = (AGENT, LEASE)
 
+# Buses that a drive with a seed of cloud-init can be on.
+CLOUD_INIT_BUSES = ("scsi", "sata", "ide", "usb")
+
 # Largest text of one payload, in characters; ejabberd's stanza limit (role ejabberd) leaves room for its escapes.
 MAX_PAYLOAD = 4 * 1024 * 1024
 
@@ -51,6 +54,7 @@ class Wanted(t.TypedDict, total=False):
     autostart: bool | None  # None: not stated
     tags: list[str] | None  # None: not stated; else the whole list
     protected: bool | None  # None: not stated
+    cloud_init: CloudInit | None  # None: not stated
     remove_disks: str  # states.REMOVE_DISKS
     apply: str  # states.APPLY
     allow_restart: bool
@@ -72,6 +76,14 @@ class Volume(_StatedVolume, total=False):
 
     clone: str  # a volume of the same pool that it begins as a copy of
     backing: str  # a volume of the same pool that it lies over
+
+
+class CloudInit(t.TypedDict, total=False):
+    """A seed of cloud-init (NoCloud). Without ``files`` there is to be none; with them, ``pool`` is there."""
+
+    pool: str
+    bus: str  # one of CLOUD_INIT_BUSES; empty: not stated
+    files: dict[str, str]  # user-data, meta-data, network-config
 
 
 class _KnownAddress(t.TypedDict):

@@ -18,6 +18,9 @@ POOL = "<pool type='dir'><name>off</name><target><path>/srv/off</path></target><
 def connection():
     opened = libvirt.open("test:///default")
     yield opened
+    # The driver forgets only when the last connection of the process is closed, whosoever it is.
+    for pool in opened.listAllStoragePools(libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_INACTIVE):
+        pool.undefine()
     opened.close()
 
 

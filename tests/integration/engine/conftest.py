@@ -39,6 +39,10 @@ ADMIN = "admin@archipel.test"
 AUTOMATION = "automation@archipel.test"
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "long: takes minutes")
+
+
 class Store:
     """Which machines are managed; on a hypervisor a table and their XMPP sessions."""
 
@@ -151,7 +155,7 @@ def remove(connection, uuid):
     if domain.isActive():
         domain.destroy()
     if domain.isPersistent():
-        domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
+        domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE)
 
 
 def make_pool(connection):

@@ -79,6 +79,9 @@ CHOICES = {
     "on_crash": lambda chance: chance.choice(["destroy", "coredump-restart"]),
     "disks": disks,
     "cdrom": lambda chance: chance.choice(["", "guest.iso", "/vm/engine-test/b.iso"]),
+    "cloud_init": lambda chance: chance.choice(
+        [{}, {"pool": "engine-test", "bus": chance.choice(["scsi", "sata"]), "user_data": "#cloud-config\n# 'one'"}]
+    ),
     "networks": networks,
     "graphics": lambda chance: [
         {"type": kind, "password": chance.choice(["one", "two"]), "listen": "127.0.0.1"}

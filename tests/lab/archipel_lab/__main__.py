@@ -12,7 +12,7 @@ import shlex
 import subprocess
 import sys
 
-from . import guest, image, machine, network
+from . import cloud_guest, guest, image, machine, network
 from .host import Host
 from .process import LabError, locked, run, say, wait_until
 from .topology import DOMAIN, HOSTS, HYPERVISORS, Lab
@@ -99,6 +99,12 @@ def stop(lab: Lab, args: argparse.Namespace) -> None:
         run(["ssh", "-O", "exit", *_ssh(lab, args.host)[1:]], check=False)
 
 
+def guest_with_cloud_init(lab: Lab, args: argparse.Namespace) -> None:
+    """Have the hypervisors see a guest with cloud-init and QEMU's guest agent: its kernel, initrd and disk."""
+    with locked(lab.lock):
+        cloud_guest.install(lab.shared)
+
+
 def status(lab: Lab, args: argparse.Namespace) -> None:
     """One line a host: name, address, state."""
     for name in HOSTS:
@@ -154,8 +160,8 @@ def parser() -> argparse.ArgumentParser:
     releases = f"Debian release of the hosts: {', '.join(RELEASES)}"
     main.add_argument("--release", default=os.environ.get("ARCHIPEL_LAB_RELEASE"), help=releases)
     commands = main.add_subparsers(required=True, metavar="COMMAND")
-    for function in (up, down, status, inventory, start, stop, shell, env, console):
-        command = commands.add_parser(function.__name__, help=function.__doc__)
+    for function in (up, down, status, inventory, start, stop, shell, env, console, guest_with_cloud_init):
+        command = commands.add_parser(function.__name__.replace("_", "-"), help=function.__doc__)
         command.set_defaults(function=function)
         if function is up:
             command.add_argument("hosts", nargs="*", metavar="HOST", help=f"of {', '.join(HOSTS)}; default: all")

@@ -44,6 +44,7 @@ def test_what_the_server_shares_of_hypervisors_is_the_servers(kind, ended):
     entity = types.SimpleNamespace(agent=agent, kind=kind, jid="one@example.org/hv1", session=Session())
 
     async def check() -> None:
+        agent.logins = asyncio.Semaphore()
         work = []
         agent.spawn = lambda coroutine, name: work.append(asyncio.ensure_future(coroutine)) or work[-1]
         Contacts(agent).check(entity)

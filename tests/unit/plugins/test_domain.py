@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -267,3 +268,46 @@ def test_what_a_new_machine_gets_besides(options, boot, devices):
 def test_the_drive_of_a_new_machine_has_a_bus():
     drive = '<disk type="file" device="cdrom"><source file="/vm/iso/a.iso" /><target bus="sata" /></disk>'
     assert drive in wanted(creating=True, cdrom="a.iso")["domain"]
+
+
+@pytest.mark.parametrize(
+    ("stated", "sent"),
+    [
+        ({}, {"files": {}}),
+        (
+            {"user_data": "#cloud-config\n", "network_config": {"version": 2}, "pool": "fast", "bus": "sata"},
+            {
+                "pool": "fast",
+                "bus": "sata",
+                "files": {
+                    "user-data": "#cloud-config\n",
+                    "meta-data": f'{{\n  "instance-id": "{UUID}",\n  "local-hostname": "web"\n}}\n',
+                    "network-config": '{\n  "version": 2\n}\n',
+                },
+            },
+        ),
+        (
+            {"meta_data": {"instance-id": "second", "local-hostname": "www"}},
+            {
+                "pool": "default",
+                "bus": "",
+                "files": {
+                    "user-data": "#cloud-config\n",
+                    "meta-data": '{\n  "instance-id": "second",\n  "local-hostname": "www"\n}\n',
+                },
+            },
+        ),
+    ],
+)
+def test_what_a_guest_is_told(stated, sent):
+    assert wanted(cloud_init=stated)["cloud_init"] == sent
+    assert "cloud_init" not in wanted(memory="1GiB")
+    assert "cloud_init" not in wanted(cloud_init=stated, state="absent")
+
+
+@pytest.mark.parametrize(
+    ("name", "host"), [("Web 1", "Web-1"), ("a_b.example.org", "a-b.example.org"), ("-x-", "x"), ("ü", None)]
+)
+def test_the_name_of_a_host_follows_from_that_of_its_machine(name, host):
+    sent = _domain.wanted(spec(name=name, cloud_init={"user_data": ""}), name, UUID, True)
+    assert json.loads(sent["cloud_init"]["files"]["meta-data"]).get("local-hostname") == host

@@ -205,6 +205,24 @@ def test_sizes_that_make_no_sense(text, reason):
                 "host_devices[1].mdev: 'x' is not a UUID",
             ],
         ),
+        ({"cloud_init": {}}, []),
+        ({"cloud_init": {"user_data": ""}}, []),
+        ({"cloud_init": {"user_data": "#!/bin/sh\n", "meta_data": {"a": 1}, "bus": "sata", "pool": "fast"}}, []),
+        (
+            {"cloud_init": {"user_data": {"users": ["s3cret"]}, "pool": "a/b"}},
+            [
+                "cloud_init.user_data: must be a text whose first line says what it is, such as #cloud-config or "
+                "#!/bin/sh; make one of a dictionary with the filter to_nice_yaml",
+                "cloud_init.pool: 'a/b' must not be empty or have a '/'",
+            ],
+        ),
+        (
+            {"cloud_init": {"pool": "fast", "bus": "sata"}},
+            [
+                "cloud_init.pool: means nothing without user_data, meta_data or network_config",
+                "cloud_init.bus: means nothing without user_data, meta_data or network_config",
+            ],
+        ),
         ({"wait_timeout": 0}, ["wait_timeout: must be more than 0 seconds"]),
         ({"xml": "<domain/>"}, []),
         ({"xml": "<network/>"}, ["xml: must be a <domain/>, not <network/>"]),

@@ -15,7 +15,7 @@ import uuid as uuidlib
 from archipel_protocol import errors, jids, namespaces as ns, states
 from archipel_protocol.declaration import Volume
 
-from . import domain_xml, domains, metadata, volumes
+from . import cloud_init, domain_xml, domains, metadata, volumes
 from .dispatch import Reply, Request, handler
 from .domain_xml import Element, attribute_of
 from .libvirt_facade import libvirt
@@ -126,6 +126,10 @@ def copied(original: Element, uuid: str, name: str) -> Element:
     # The original's disks are not the copy's to remove.
     metadata.disown(domain)
     identify(domain, uuid, name)
+    # What the original's cloud-init is told makes it the original, and is a secret.
+    seed = cloud_init.drive(domain)
+    if seed is not None:
+        seed.getparent().remove(seed)
     for index, interface in enumerate(domain.findall("devices/interface")):
         address = interface.find("mac")
         if address is None:

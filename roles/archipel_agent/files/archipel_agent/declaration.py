@@ -28,6 +28,7 @@ from . import (
     prediction,
     preflight,
     running,
+    seeds,
     storage,
     volumes,
     wanted,
@@ -226,7 +227,8 @@ async def _plan(agent: t.Any, request: Request, desired: Desired, snapshot: _Sna
     stated = domain_xml.parse_domain(desired.domain, "domain")
     try:
         changes = await _resolve_volumes(agent, desired, stated, existing)
-        made = [(volume["pool"], volume["name"]) for volume in changes.make.values()]
+        changes = await seeds.resolve(agent, desired, stated, existing and existing.definition, changes)
+        made = [(volume["pool"], volume["name"]) for volume in changes.owned]
         metadata.record(existing and existing.definition, stated, desired.protected, made)
         predicted = await _predict(agent, _normalise(agent, request, existing), desired, stated, existing)
     except PermissionDenied:
@@ -349,6 +351,8 @@ async def _predict(
 async def _host_access(agent: t.Any, definition: Element | None, changes: storage.Changes) -> list[str]:
     """Why a new definition, and what is to be done to volumes, need the permission ``host_access``."""
     touched = {**changes.make, **{path: growth.volume for path, growth in changes.grow.items()}}
+    if changes.seed is not None:
+        touched[changes.seed.path] = changes.seed.volume
     outside = [volume for path, volume in touched.items() if not host_access.is_inside(path)]
     reasons = [f"the pool '{volume['pool']}' is no folder below {host_access.ALLOWED_ROOT}" for volume in outside]
     if not reasons and changes.origins:

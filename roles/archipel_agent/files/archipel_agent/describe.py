@@ -36,6 +36,7 @@ _COVERED = (
     ("disks", _DEVICE % "disk" + r"(/@type|/source(/.*)?|/driver/@(type|cache|io|discard)|/target/@bus|/serial)?"),
     ("disks", _DEVICE % "disk" + r"/iotune(/.*)?"),
     ("cdrom", _DEVICE % "disk" + r"(/@type|/source(/.*)?)?"),
+    ("cloud_init", _DEVICE % "disk" + r"(/source(/.*)?)?"),
     ("networks", _DEVICE % "interface" + r"(/@type|/source(/.*)?|/model(/.*)?|/link(/.*)?|/filterref(/.*)?)?"),
     ("networks", _DEVICE % "interface" + r"/bandwidth(/.*)?"),
     ("graphics", _DEVICE % "graphics" + r"(/@listen|/@passwd|/@port|/@autoport|/listen(/.*)?)?"),

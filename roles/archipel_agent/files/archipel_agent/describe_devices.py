@@ -8,6 +8,7 @@ from __future__ import annotations
 import typing as t
 
 from . import domain_xml
+from .devices import is_seed
 from .domain_xml import SECRET_SET, Element, attribute_of, text_of
 
 Terms = t.Dict[str, t.Any]
@@ -17,9 +18,10 @@ def terms(domain: Element) -> Terms:
     """The terms that tell of devices; None or empty where there is none."""
     found = domain.find("devices")
     devices = domain.makeelement("devices") if found is None else found
-    drives = [disk for disk in devices.findall("disk") if _is_drive(disk)]
+    drives = [disk for disk in devices.findall("disk") if _is_drive(disk) and not is_seed(disk)]
     return {
         "disks": [_disk(disk) for disk in devices.findall("disk") if not _is_drive(disk)],
+        "cloud_init": SECRET_SET if any(is_seed(disk) for disk in devices.findall("disk")) else None,
         "cdrom": _place(drives[0]) if drives else None,
         "networks": [_network(interface) for interface in devices.findall("interface")],
         "graphics": [_graphics(graphics) for graphics in devices.findall("graphics")],

@@ -24,6 +24,10 @@ _DISK_BUS = {"disk": "virtio", "cdrom": "sata", "floppy": "fdc"}
 # What libvirt chooses on x86 (formatdomain.html#input-devices).
 _INPUT_BUS = {"mouse": "ps2", "keyboard": "ps2", "tablet": "usb"}
 
+# How the volumes of cloud-init's seeds are called; they don't end in .iso, or people would take them for CD images.
+SEED_SUFFIX = "-cloud-init.img"
+SEED = "seed"
+
 Key = t.Tuple[str, ...]
 Pairs = t.List[t.Tuple[Element, t.Optional[Element]]]
 
@@ -38,7 +42,7 @@ def overlay(domain: Element, wanted: Element, exact: frozenset[str], implied: fr
     """Lay the devices of the domain ``wanted`` over those of ``domain``, in place.
 
     Existing devices of a class in ``exact`` that are not stated are removed, unless libvirt itself would add them
-    (``implied``). A cdrom or floppy is no disk in this sense.
+    (``implied``). A cdrom or floppy is no disk in this sense, and a drive with a seed of cloud-init is no cdrom.
     """
     stated = domain_xml.devices_of(wanted)
     container = domain.find("devices")
@@ -187,7 +191,14 @@ def _letters() -> t.Iterator[str]:
         yield from map("".join, itertools.product(string.ascii_lowercase, repeat=length))
 
 
+def is_seed(disk: Element) -> bool:
+    """Whether a disk is a drive that holds a seed of cloud-init."""
+    return disk.get("device") == "cdrom" and attribute_of(disk, "source", "file").endswith(SEED_SUFFIX)
+
+
 def _class_of(device: Element) -> str:
+    if device.tag == "disk" and is_seed(device):
+        return SEED
     if device.tag == "disk":
         return "disk" if device.get("device", "disk") in ("disk", "lun") else str(device.get("device"))
     return str(device.tag)

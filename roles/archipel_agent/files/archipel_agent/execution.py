@@ -10,7 +10,7 @@ import typing as t
 from archipel_protocol import states
 from archipel_protocol.errors import CODE_DECLARATION, ArchipelError, LibvirtError
 
-from . import domain_xml, domains, image_chains, live_changes, storage, volumes
+from . import domain_xml, domains, image_chains, live_changes, seeds, storage, volumes
 from .dispatch import Request
 from .plan import Do, Plan, Step
 from .wanted import Desired
@@ -58,6 +58,9 @@ class Execution:
 
     async def _grow_volume(self, step: Step) -> None:
         await self._call(volumes.grow, self._desired.uuid, *step.argument)
+
+    async def _write_seed(self, step: Step) -> None:
+        await self._call(seeds.write, step.argument)
 
     async def _manage(self, step: Step) -> None:
         # Before the definition: a domain without a row would be somebody else's in the next run.
@@ -193,6 +196,7 @@ def _is_off(state: int) -> bool:
 _STEPS: dict[Do, t.Callable[[Execution, Step], t.Awaitable[t.Union[str, None]]]] = {
     Do.CREATE_VOLUME: Execution._create_volume,
     Do.GROW_VOLUME: Execution._grow_volume,
+    Do.WRITE_SEED: Execution._write_seed,
     Do.MANAGE: Execution._manage,
     Do.LIVE: Execution._live,
     Do.SAVE: Execution._save,

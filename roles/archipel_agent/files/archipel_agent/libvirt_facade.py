@@ -47,7 +47,6 @@ HOST_THREADS = 12
 FIRST_ATTEMPT = 10
 
 
-
 class DomainNotFound(errors.LibvirtError):
     """libvirt has no domain with that UUID here."""
 

@@ -14,7 +14,7 @@ from archipel_protocol import states
 from archipel_protocol.declaration import Volume
 from archipel_protocol.errors import CODE_DECLARATION, ArchipelError
 
-from . import describe, domain_xml, live, metadata, running
+from . import cloud_init, describe, domain_xml, live, metadata, running
 from .domain_xml import Element
 from .prediction import Prediction
 from .storage import Changes
@@ -28,6 +28,7 @@ class Do(enum.Enum):
 
     CREATE_VOLUME = enum.auto()
     GROW_VOLUME = enum.auto()
+    WRITE_SEED = enum.auto()
     MANAGE = enum.auto()
     LIVE = enum.auto()
     RENAME = enum.auto()
@@ -177,7 +178,7 @@ def removal(
                 )
             plan.steps.append(_POWER_OFF)
         # Before the definition, which tells whose they are.
-        plan.steps += [Step(Do.DELETE_VOLUME, f"delete volume {'/'.join(volume)}", volume) for volume in volumes]
+        plan.steps += map(_deletion, volumes)
         if existing.persistent:
             plan.steps.append(Step(Do.UNDEFINE, "undefine"))
     if managed:
@@ -227,11 +228,23 @@ def change(existing: Existing | None, desired: Desired, prediction: Prediction |
         power = _restart(state, desired.state)
         plan.restart_required = []
     _show_growth(plan, storage)
+    _show_seed(plan, storage)
     _autostart(plan, existing, desired)
     _tags(plan, existing, desired)
     plan.steps += power
     _states(plan, existing, desired, state)
+    plan.steps += [_deletion(seed) for seed in storage.gone if not _keeps(existing, desired, seed)]
     return plan
+
+
+def _keeps(existing: Existing | None, desired: Desired, seed: tuple[str, str]) -> bool:
+    """Whether a guest that goes on has a seed in its drive: it has it until its next start, and cannot move without."""
+    if existing is None:
+        return False
+    if existing.state == states.SAVED:
+        return desired.state not in ("stopped", "restarted")
+    stays = _stays_active(existing.state, desired.state)
+    return stays and (existing.running is None or cloud_init.holds(existing.running, seed[1]))
 
 
 def _refuse_protected(existing: Existing, desired: Desired, what: str) -> None:
@@ -246,6 +259,9 @@ def _make_volumes(plan: Plan, storage: Changes) -> None:
     for path, growth in storage.grow.items():
         label = f"grow volume {_volume(growth.volume)} to {describe.size(growth.volume['capacity'] >> 10)}"
         plan.steps.append(Step(Do.GROW_VOLUME, label, (path, growth.volume)))
+    seed = storage.seed
+    if seed is not None and seed.image is not None:
+        plan.steps.append(Step(Do.WRITE_SEED, f"write cloud-init seed {_volume(seed.volume)}", seed))
 
 
 def _show_growth(plan: Plan, storage: Changes) -> None:
@@ -255,6 +271,19 @@ def _show_growth(plan: Plan, storage: Changes) -> None:
         plan.after["volumes"] = {
             _volume(growth.volume): describe.size(growth.volume["capacity"] >> 10) for growth in grown
         }
+
+
+def _show_seed(plan: Plan, storage: Changes) -> None:
+    """What is written tells more than that there is a drive."""
+    if storage.seed is not None and storage.seed.image is not None:
+        plan.before.pop("cloud_init", None)
+        if storage.seed.before:
+            plan.before["cloud_init"] = storage.seed.before
+        plan.after["cloud_init"] = storage.seed.after
+
+
+def _deletion(volume: tuple[str, str]) -> Step:
+    return Step(Do.DELETE_VOLUME, f"delete volume {'/'.join(volume)}", volume)
 
 
 def _volume(volume: Volume) -> str:

@@ -11,6 +11,7 @@ import typing as t
 from archipel_protocol.declaration import Volume
 from archipel_protocol.errors import CODE_DECLARATION, ArchipelError
 
+from .cloud_init import Seed
 from .domain_xml import Element, attribute_of
 
 # QEMU rounds the size of an image up to it.
@@ -87,11 +88,21 @@ class Growth(t.NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Changes:
-    """What is to be done to volumes, by path, and the paths that those to be made are made from."""
+    """What is to be done to volumes, by path, and the paths that those to be made are made from.
+
+    ``seed`` is the declared one of cloud-init; ``gone`` are (pool, name) of seeds that nobody wants any more.
+    """
 
     make: t.Mapping[str, Volume] = dataclasses.field(default_factory=dict)
     grow: t.Mapping[str, Growth] = dataclasses.field(default_factory=dict)
     origins: t.Sequence[str] = ()
+    seed: Seed | None = None
+    gone: t.Sequence[tuple[str, str]] = ()
+
+    @property
+    def owned(self) -> list[Volume]:
+        """What goes with the machine when it goes: what is made for it, and its seed, which only it has a use for."""
+        return [*self.make.values(), *([self.seed.volume] if self.seed else [])]
 
 
 def changes(stated: t.Sequence[Volume], found: t.Mapping[tuple[str, str], Found]) -> Changes:

@@ -9,9 +9,11 @@ import collections
 import dataclasses
 import typing as t
 
-from archipel_protocol import jids, migration, states, tags
-from archipel_protocol.declaration import ADDRESS_SOURCES, Volume
+from archipel_protocol import declaration as wire, jids, migration, states, tags
+from archipel_protocol.declaration import ADDRESS_SOURCES, CloudInit, Volume
 from archipel_protocol.errors import MalformedRequest
+
+from . import cloud_init, devices
 
 # Elements of <devices/> (formatdomain.html#devices), and the kinds of <disk/> that are told apart.
 DEVICE_CLASSES = frozenset(
@@ -39,6 +41,7 @@ class Desired:
     autostart: bool | None = None
     tags: tuple[str, ...] | None = None
     protected: bool | None = None
+    cloud_init: CloudInit | None = None
     remove_disks: str = "none"
     apply: str = "auto"
     allow_restart: bool = False
@@ -200,11 +203,12 @@ def _desired(one: t.Any, path: str) -> Desired:
         state=state,
         domain=_of_type(one, "domain", str, path, "") or "<domain/>",
         defaults=_of_type(one, "defaults", str, path, ""),
-        exact=frozenset(exact),
+        exact=frozenset(exact) | ({devices.SEED} if one.get("cloud_init") is not None else set()),
         volumes=tuple(_volume(volume, f"{path}.volumes[{index}]") for index, volume in enumerate(volumes)),
         autostart=_of_type(one, "autostart", bool, path, None),
         tags=_tags(one, path),
         protected=_of_type(one, "protected", bool, path, None),
+        cloud_init=_cloud_init(one, path),
         remove_disks=_choice(one, "remove_disks", path, states.REMOVE_DISKS),
         apply=_choice(one, "apply", path, states.APPLY),
         allow_restart=_of_type(one, "allow_restart", bool, path, False),
@@ -254,6 +258,21 @@ def _volume(one: t.Any, path: str) -> Volume:
     if volume["capacity"] < 0 or (volume["capacity"] == 0 and not {"clone", "backing"} & set(volume)):
         raise MalformedRequest(f"{path}.capacity must be a number of bytes above 0")
     return volume
+
+
+def _cloud_init(one: dict[str, t.Any], path: str) -> CloudInit | None:
+    stated = _of_type(one, "cloud_init", dict, path, None)
+    if stated is None:
+        return None
+    path = f"{path}.cloud_init"
+    _known(stated, ("pool", "bus", "files"), path)
+    files = _of_type(stated, "files", dict, path, {})
+    _known(files, cloud_init.TERMS, f"{path}.files")
+    found = CloudInit(files={name: _of_type(files, name, str, f"{path}.files") for name in files})
+    if files:
+        found["pool"] = _of_type(stated, "pool", str, path)
+        found["bus"] = _choice(stated, "bus", path, ("", *wire.CLOUD_INIT_BUSES))
+    return found
 
 
 def _volume_name(one: dict[str, t.Any], key: str, path: str) -> str:
