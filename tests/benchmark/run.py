@@ -89,7 +89,7 @@ def main() -> None:
         ("live migration by virsh", f"{raw:.0f} ms", ""),
         ("live migration by archipel_vm, beyond nothing to do", f"{move:.0f} ms", f"x {move / raw:.2f}"),
     ]
-    rows += planned + fleet.rows(INVENTORY + "/hosts")
+    rows += [*planned, *fleet.rows(INVENTORY + "/hosts")]
     for row in rows:
         print(f"{row[0]:<56}{row[1]:>10}{row[2]:>12}")
 
