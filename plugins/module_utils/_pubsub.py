@@ -19,6 +19,8 @@ from .archipel_protocol.errors import ArchipelError
 FORM_TYPE = "http://jabber.org/protocol/pubsub#node_config"
 # Fields of the form are named so (XEP-0060, 16.4.4); options of our modules leave it out.
 PREFIX = "pubsub#"
+# Times that a new node may be another's in disguise.
+TRIES = 3
 BOOLEANS = {"1": "true", "0": "false"}
 
 # Of an account that has no affiliation with a node (XEP-0060, 4.1).
@@ -154,10 +156,20 @@ class Service:
         self._all(requests)
 
     def create(self, name: str, config: t.Mapping[str, Values]) -> None:
-        """A node with this configuration from its first moment on."""
-        request = self._request(ns.PUBSUB, "create", name)
-        ET.SubElement(request.payload, "{%s}configure" % ns.PUBSUB).append(_form(config))
-        self._client.send(request)
+        """A node with this configuration from its first moment on, that has nothing of a node before it.
+
+        ejabberd knows nodes by numbers, and gives those of removed nodes to new ones. If it was killed after a removal,
+        it may still have items and affiliations under that number; they go with the next removal.
+        """
+        for dummy in range(TRIES):
+            request = self._request(ns.PUBSUB, "create", name)
+            ET.SubElement(request.payload, "{%s}configure" % ns.PUBSUB).append(_form(config))
+            self._client.send(request)
+            node = self.read(name)
+            if node is not None and len(node.affiliations) == 1 and not self.holds_items(name):
+                return
+            self.delete(name)
+        raise ArchipelError("%s keeps what another node had on %s, which is a new one" % (self._jid, name))
 
     def configure(self, name: str, config: t.Mapping[str, Values]) -> None:
         """These fields get these values; the others stay."""

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import pytest
-from people import CONTROL, HYPERVISOR, answers, manage, until
+from people import CONTROL, HYPERVISOR, Machine, answers, manage, until
 from xmpp_stream import CLIENT, Refused
 
 PUBSUB = "http://jabber.org/protocol/pubsub"
@@ -204,6 +204,51 @@ def _back(log_in):
         return log_in("automation")
     except (OSError, Refused):
         return None
+
+
+# Leaves an item and an owner under each number that the server may give to its next nodes, as it does when it is killed
+# after the removal of a node: records of ejabberd's tables pubsub_item and pubsub_state.
+REMAINS = """
+N = list_to_atom(os:getenv("ERLANG_NODE")), W = {who},
+M = fun(F, A) -> rpc:call(N, mnesia, F, A) end,
+[{{_, _, Last, Free}}] = M(dirty_read, [pubsub_index, node]),
+[Item | _] = M(dirty_select, [pubsub_item, [{{'_', [], ['$_']}}]]),
+[begin
+    ok = M(dirty_write, [setelement(2, setelement(3, Item, I), {{<<"remains">>, I}})]),
+    ok = M(dirty_write, [{{pubsub_state, {{W, I}}, I, [<<"remains">>], owner, []}}])
+end || I <- Free ++ lists:seq(Last + 1, Last + 8)], halt().
+"""
+ERLANG = """
+set -a; . /etc/ejabberd/ejabberdctl.cfg; cd /var/lib/ejabberd
+cat > /tmp/remains <<'END'
+{code}
+END
+chmod 0644 /tmp/remains
+export HOME=/var/lib/ejabberd
+runuser -u ejabberd -- erl -noinput -hidden -sname remains@localhost -eval "$(cat /tmp/remains)"
+rm /tmp/remains
+"""
+
+
+def test_a_new_node_has_nothing_of_one_that_is_gone(platform, managed, hypervisor, automation, account):
+    mallory = account("mallory")
+    # There is an item to be copied.
+    managed.virsh("start")
+    reader = Reader(automation)
+    until(lambda: CREATED in reader.kept(managed.jid))
+    who = f'{{<<"mallory">>, <<"{platform.domain}">>, <<>>}}'
+    platform.run(platform.xmpp, ERLANG.format(code=REMAINS.format(who=who)))
+    other = Machine(platform).define()
+    try:
+        manage(automation, hypervisor, other)
+        other.virsh("start")
+        until(lambda: CREATED in reader.kept(other.jid))
+        assert [push for push in reader.kept(other.jid) if push != DEFINED] == [CREATED]
+        with pytest.raises(Refused, match="forbidden|not-allowed"):
+            Reader(mallory).kept(other.jid)
+    finally:
+        automation.act(hypervisor, HYPERVISOR, "unmanage", f"<item jid='{other.bare}'/>")
+        other.remove()
 
 
 def test_the_node_moves_with_the_machine_and_goes_with_its_account(platform, managed, automation, log_in):

@@ -13,6 +13,7 @@ from ansible_collections.archipel.platform.plugins.module_utils._errors import I
 from ansible_collections.archipel.platform.plugins.module_utils._pubsub import Node, Service, values
 from ansible_collections.archipel.platform.plugins.module_utils._pubsub_plan import Desired, Plan, Present
 from ansible_collections.archipel.platform.plugins.module_utils.archipel_protocol import namespaces as ns
+from ansible_collections.archipel.platform.plugins.module_utils.archipel_protocol.errors import ArchipelError
 
 ME = "automation@example.org"
 HV1, HV2 = "hv1@example.org", "hv2@example.org"
@@ -254,6 +255,16 @@ AFFILIATIONS = """
 <affiliation affiliation="publisher" jid="hv1@example.org"/>
 </affiliations></pubsub>
 """
+ALONE = """
+<pubsub xmlns="http://jabber.org/protocol/pubsub#owner"><affiliations node="/n">
+<affiliation affiliation="owner" jid="automation@example.org"/>
+</affiliations></pubsub>
+"""
+ITEMS = f"""
+<pubsub xmlns="{ns.PUBSUB}"><items node="/n"><item id="a" publisher="{HV1}"><tag jid="x" tags="b"/></item>
+<item id="b"><c xmlns="urn:c"><d/></c></item></items></pubsub>
+"""
+NO_ITEMS = f'<pubsub xmlns="{ns.PUBSUB}"><items node="/n"/></pubsub>'
 
 
 def test_a_node_is_read():
@@ -279,7 +290,7 @@ def test_a_node_of_another_account_is_told_so():
 
 
 def test_a_node_is_made_with_its_configuration():
-    client = Client(None)
+    client = Client(None, parsed(FORM), parsed(ALONE), parsed(NO_ITEMS))
     Service(client, "pubsub.example.org").create("/n", {"persist_items": ("false",), "access_model": ("open",)})
     expected = f"""<pubsub xmlns="http://jabber.org/protocol/pubsub"><create node="/n"/><configure>
         <x xmlns="jabber:x:data" type="submit">
@@ -287,7 +298,27 @@ def test_a_node_is_made_with_its_configuration():
         <field var="pubsub#access_model"><value>open</value></field>
         <field var="pubsub#persist_items"><value>false</value></field>
         </x></configure></pubsub>"""
-    assert client.sent == [("set", ET.canonicalize(expected, strip_text=True, rewrite_prefixes=True))]
+    assert client.sent[0] == ("set", ET.canonicalize(expected, strip_text=True, rewrite_prefixes=True))
+    assert [kind for kind, dummy in client.sent] == ["set", "get", "get", "get"]
+
+
+@pytest.mark.parametrize("remains", [(AFFILIATIONS, NO_ITEMS), (ALONE, ITEMS)])
+def test_a_new_node_with_remains_of_another_is_made_again(remains):
+    first = [None, parsed(FORM), *map(parsed, remains)]
+    second = [None, parsed(FORM), parsed(ALONE), parsed(NO_ITEMS)]
+    if remains[0] is AFFILIATIONS:
+        # There is no need to ask for items, too.
+        first.pop()
+    client = Client(*first, None, *second)
+    Service(client, "pubsub.example.org").create("/n", {})
+    assert not client.answers
+    assert sum(":delete " in payload for dummy, payload in client.sent) == 1
+
+
+def test_a_new_node_that_never_is_one_is_an_error():
+    client = Client(*[None, parsed(FORM), parsed(AFFILIATIONS), None] * 3)
+    with pytest.raises(ArchipelError, match="keeps what another node had on /n"):
+        Service(client, "pubsub.example.org").create("/n", {})
 
 
 def test_affiliations_are_set():
@@ -298,12 +329,6 @@ def test_affiliations_are_set():
         <affiliation jid="hv2@example.org" affiliation="none"/>
         </affiliations></pubsub>"""
     assert client.sent == [("set", ET.canonicalize(expected, strip_text=True, rewrite_prefixes=True))]
-
-
-ITEMS = f"""
-<pubsub xmlns="{ns.PUBSUB}"><items node="/n"><item id="a" publisher="{HV1}"><tag jid="x" tags="b"/></item>
-<item id="b"><c xmlns="urn:c"><d/></c></item></items></pubsub>
-"""
 
 
 def test_items_are_read():

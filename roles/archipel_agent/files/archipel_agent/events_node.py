@@ -29,6 +29,8 @@ _CONFIGURATION = {
     "pubsub#notification_type": "headline",
 }
 _FORM = "http://jabber.org/protocol/pubsub#node_config"
+# Times that a new node may be another's in disguise.
+_TRIES = 3
 # Affiliations whose holders could tell lies there.
 _WRITERS = ("owner", "publisher", "publish-only")
 
@@ -46,16 +48,13 @@ def digest(readers: t.Iterable[str]) -> str:
 async def ensure(session: xmpp.Session, node: str, readers: frozenset[str]) -> None:
     """The node exists, is ours alone, and ``readers``, bare JIDs, are those who can read it. Raises Foreign."""
     own = jids.bare(session.jid)
-    try:
-        await _ask(session, _create(node))
-        affiliations = {own: "owner"}
-        existed = False
-    except xmpp.Conflict:
+    affiliations = {own: "owner"}
+    existed = not await _made_empty(session, node)
+    if existed:
         affiliations = await _affiliations(session, node)
-        existed = True
         writers = sorted(jid for jid, one in affiliations.items() if one in _WRITERS and jid != own)
         if writers:
-            raise Foreign(f"the node {node} is refused: {', '.join(writers)} can write on it, too") from None
+            raise Foreign(f"the node {node} is refused: {', '.join(writers)} can write on it, too")
         await _ask(session, _configure(node))
     readers = readers - {own}
     changes = {jid: "member" for jid in readers if affiliations.get(jid) != "member"}
@@ -64,6 +63,24 @@ async def ensure(session: xmpp.Session, node: str, readers: frozenset[str]) -> N
         await _ask(session, _entries(node, "affiliation", changes))
     if existed:
         await _unsubscribe_others(session, node, readers)
+
+
+async def _made_empty(session: xmpp.Session, node: str) -> bool:
+    """Makes the node; False: there is one. Raises ArchipelError where the server gives nothing but another's.
+
+    ejabberd knows nodes by numbers, and gives those of removed nodes to new ones. If it was killed after a removal, it
+    may still have items and affiliations under that number; they go with the next removal.
+    """
+    for dummy in range(_TRIES):
+        try:
+            await _ask(session, _create(node))
+        except xmpp.Conflict:
+            return False
+        items, affiliations = await asyncio.gather(published(session, node), _affiliations(session, node))
+        if not items and set(affiliations) <= {jids.bare(session.jid)}:
+            return True
+        await remove(session, node)
+    raise errors.ArchipelError(f"the server keeps what another node had on {node}, which is a new one")
 
 
 async def remove(session: xmpp.Session, node: str) -> None:
