@@ -56,6 +56,47 @@ _value:
       description: Number of those that could not be compared.
       type: int
       sample: 0
+    undeclared:
+      description:
+        - The virtual machines that are managed and not declared, of where
+          O(archipel.platform.archipel_fleet#module:purge) looks. They are not counted above.
+      type: list
+      elements: dict
+      contains:
+        name:
+          description: Name of the virtual machine.
+          type: str
+          sample: old
+        hypervisor:
+          description: Where it is.
+          type: str
+          sample: hv2
+        state:
+          description: Its state.
+          type: str
+          sample: running
+        actions:
+          description: What O(archipel.platform.archipel_fleet#module:purge) would do to it.
+          type: list
+          elements: str
+          sample: []
+        error:
+          description: Why that could not be foreseen, empty if it was.
+          type: str
+          sample: ""
+    silent:
+      description: Hypervisors that did not answer, of where O(archipel.platform.archipel_fleet#module:purge) looks.
+      type: list
+      elements: dict
+      contains:
+        hypervisor:
+          description: Its name.
+          type: str
+          sample: hv3
+        reason:
+          description: Why it did not answer.
+          type: str
+          sample: the agent of hv3 is offline; start archipel-agent there
     vms:
       description: Those that differ or could not be compared.
       type: list
@@ -97,7 +138,7 @@ _value:
       type: str
       sample: |
         VIRTUAL MACHINE  HYPERVISOR  DRIFT
-        web1             hv1         define, start
+        web1             hv1         define (memory), start
 
         1 of 3 virtual machines drifted: web1
 """
@@ -107,6 +148,8 @@ import typing as t
 from ansible.errors import AnsibleFilterError
 
 _HEAD = ("VIRTUAL MACHINE", "HYPERVISOR", "DRIFT")
+# Options that actions of their own are for.
+_NAMED = {"state", "hypervisor", "tags", "autostart"}
 
 
 def drift(result: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
@@ -114,17 +157,24 @@ def drift(result: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     if not isinstance(result, t.Mapping) or "vms" not in result:
         raise AnsibleFilterError("drift: this is not the result of archipel_fleet, or no hypervisor was asked")
     diffs = {one.get("before_header"): one for one in _listed(result.get("diff"))}
-    vms = [_row(vm, diffs.get(vm["name"], {})) for vm in result["vms"] if vm.get("changed") or vm.get("error")]
+    purged = {vm["uuid"]: vm for vm in result.get("undeclared") or []}
+    declared = [vm for vm in result["vms"] if (vm.get("vm") or {}).get("uuid") not in purged]
+    vms = [_row(vm, diffs.get(vm["name"], {})) for vm in declared if vm.get("changed") or vm.get("error")]
     drifted = [vm["name"] for vm in vms if not vm["error"]]
     unknown = [vm["name"] for vm in vms if vm["error"]]
+    touched = {(vm.get("vm") or {}).get("uuid"): vm for vm in result["vms"]}
+    undeclared = [_undeclared_row(vm, touched.get(uuid, {})) for uuid, vm in purged.items()]
+    silent = [dict(one) for one in result.get("silent") or []]
     report = {
-        "compared": len(result["vms"]),
+        "compared": len(declared),
         "drifted": len(drifted),
         "unknown": len(unknown),
-        "summary": _summary(len(result["vms"]), drifted, unknown),
+        "summary": _summary(len(declared), drifted, unknown, undeclared, silent),
         "vms": vms,
+        "undeclared": undeclared,
+        "silent": silent,
     }
-    return {**report, "table": _table(vms, report["summary"])}
+    return {**report, "table": _table(report)}
 
 
 def _listed(diff: t.Any) -> list[t.Mapping[str, t.Any]]:
@@ -142,28 +192,61 @@ def _row(vm: t.Mapping[str, t.Any], diff: t.Mapping[str, t.Any]) -> dict[str, t.
     }
 
 
-def _summary(compared: int, drifted: t.Sequence[str], unknown: t.Sequence[str]) -> str:
+def _undeclared_row(vm: t.Mapping[str, t.Any], touched: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    return {
+        **{key: vm[key] for key in ("name", "hypervisor", "state")},
+        "actions": list(touched.get("actions") or []),
+        "error": touched.get("error") or "",
+    }
+
+
+def _summary(
+    compared: int,
+    drifted: t.Sequence[str],
+    unknown: t.Sequence[str],
+    undeclared: t.Sequence[t.Mapping[str, t.Any]],
+    silent: t.Sequence[t.Mapping[str, t.Any]],
+) -> str:
     parts = []
     if drifted:
         parts.append("{} of {} virtual machines drifted: {}".format(len(drifted), compared, ", ".join(drifted)))
     if unknown:
         parts.append("{} could not be compared: {}".format(len(unknown), ", ".join(unknown)))
-    return "; ".join(parts) or f"no drift: {compared} virtual machines are as they are declared"
+    if not parts:
+        parts.append(f"no drift: {compared} virtual machines are as they are declared")
+    if undeclared:
+        names = ", ".join(vm["name"] for vm in undeclared)
+        parts.append(f"{len(undeclared)} not declared: {names}")
+    if silent:
+        parts.append("{} did not answer".format(", ".join(one["hypervisor"] for one in silent)))
+    return "; ".join(parts)
 
 
-def _table(vms: t.Sequence[t.Mapping[str, t.Any]], summary: str) -> str:
-    rows = [(vm["name"], vm["hypervisor"] or "-", _words(vm)) for vm in vms]
+def _table(report: t.Mapping[str, t.Any]) -> str:
+    rows = [(vm["name"], vm["hypervisor"] or "-", _words(vm)) for vm in report["vms"]]
+    for vm in report["undeclared"]:
+        rows.append((vm["name"], vm["hypervisor"], ", ".join(["not declared, {}".format(vm["state"]), *_done(vm)])))
+    rows += [("-", one["hypervisor"], "not known: {}".format(one["reason"])) for one in report["silent"]]
     if not rows:
-        return summary
+        return str(report["summary"])
     widths = [max(len(row[column]) for row in (_HEAD, *rows)) for column in (0, 1)]
     lines = ["{}  {}  {}".format(row[0].ljust(widths[0]), row[1].ljust(widths[1]), row[2]) for row in (_HEAD, *rows)]
-    return "\n".join([*lines, "", summary])
+    return "\n".join([*lines, "", report["summary"]])
+
+
+def _done(vm: t.Mapping[str, t.Any]) -> list[str]:
+    return [vm["error"]] if vm["error"] else vm["actions"]
 
 
 def _words(vm: t.Mapping[str, t.Any]) -> str:
     if vm["error"]:
         return "not known: " + vm["error"]
-    return ", ".join(vm["actions"]) or ", ".join(sorted({*vm["before"], *vm["after"]}))
+    touched = {*vm["before"], *vm["after"]}
+    if not vm["actions"]:
+        return ", ".join(sorted(touched))
+    # What is new is defined as a whole. The other actions name what they are about.
+    options = ", ".join(sorted(touched - _NAMED)) if vm["hypervisor"] else ""
+    return ", ".join(f"{one} ({options})" if one == "define" and options else one for one in vm["actions"])
 
 
 class FilterModule:

@@ -36,6 +36,7 @@ def argument_spec() -> dict[str, dict[str, t.Any]]:
         "vms": {"type": "list", "elements": "dict", "options": _declarations.element_spec()},
         "vms_dir": {"type": "path"},  # the action plugin makes vms of it
         "defaults": {"type": "dict", "default": {}},  # the action plugin has merged them into vms
+        "limit": {"type": "dict", "options": {"tags": _WORDS, "hypervisors": _WORDS, "names": _WORDS}},
         "purge": {"type": "str", "choices": ["none", "report", "stop", "remove"], "default": "none"},
         "scope": {"type": "dict", "options": {"tags": _WORDS, "hypervisors": _WORDS}},
         "purge_limit": {"type": "int"},
@@ -85,6 +86,8 @@ def _subject_problems(params: t.Mapping[str, t.Any]) -> t.Iterator[str]:
         yield "selector: give state, or hypervisor, or both, for what is to become of those that it selects"
     if params["purge"] != "none":
         yield "purge: is for declarations, not for selector"
+    if any((params["limit"] or {}).values()):
+        yield "limit: is for declarations; selector takes hypervisors, names and tags itself"
 
 
 def _purge_problems(params: t.Mapping[str, t.Any]) -> t.Iterator[str]:
@@ -109,24 +112,27 @@ def run(agents: Agents, params: t.Mapping[str, t.Any], manner: Manner) -> Done:
     """What the options, already judged, ask for. Raises ArchipelError where nothing was done at all."""
     if params["selector"] is not None:
         return _commanded(agents, params, manner)
-    specs = list(params["vms"])
+    limit = _filter(params["limit"])
+    specs = [spec for spec in params["vms"] if limit.means(spec)]
     manner = manner._replace(order=_declarations.order(specs))
     if params["purge"] == "none":
         return Done(converge(agents, specs, manner))
-    scope = Filter(**{key: value or None for key, value in (params["scope"] or {}).items()})
+    scope = _filter(params["scope"])
     _require(agents, scope, "scope")
     inventory = agents.inventory()
-    found = undeclared(specs, inventory.vms, scope, agents.domain)
+    # What the limit leaves out is declared all the same.
+    found = [vm for vm in undeclared(params["vms"], inventory.vms, scope, agents.domain) if limit.takes(vm)]
     commands = _purges(params, found)
     manner = manner._replace(
         graceful=range(len(specs), len(specs) + len(commands)) if params["purge"] == "remove" else ()
     )
     outcomes = converge(agents, [*specs, *commands], manner)
-    return Done(outcomes, found, _silent(inventory.silent, scope))
+    silent = {node: error for node, error in inventory.silent.items() if limit.covers(node)}
+    return Done(outcomes, found, _silent(silent, scope))
 
 
 def _commanded(agents: Agents, params: t.Mapping[str, t.Any], manner: Manner) -> Done:
-    chosen = Filter(**{key: value or None for key, value in params["selector"].items()})
+    chosen = _filter(params["selector"])
     _require(agents, chosen, "selector")
     inventory = agents.inventory()
     wanted = {"state": params["state"], "hypervisor": params["hypervisor"]}
@@ -158,6 +164,10 @@ def _command(vm: Facts, defaults: t.Mapping[str, t.Any], wanted: t.Mapping[str, 
     return _arguments.Reading(_declarations.element_spec(), given).values
 
 
+def _filter(given: t.Mapping[str, t.Any] | None) -> Filter:
+    return Filter(**{key: value or None for key, value in (given or {}).items()})
+
+
 def _require(agents: Agents, meant: Filter, option: str) -> None:
     for node in meant.hypervisors or ():
         agents.require(node, f"{option}.hypervisors")
@@ -186,8 +196,19 @@ class Filter(t.NamedTuple):
             and self.covers(vm["hypervisor"])
             and (self.tags is None or not set(self.tags).isdisjoint(vm.get("tags", ())))
             and (self.states is None or vm["state"] in self.states)
-            and (self.names is None or any(fnmatch.fnmatchcase(vm["name"], pattern) for pattern in self.names))
+            and self._named(vm["name"])
         )
+
+    def means(self, spec: Spec) -> bool:
+        """Whether ``spec`` declares one of them. What it does not say is no tag, name or hypervisor."""
+        return (
+            (self.hypervisors is None or spec["hypervisor"] in self.hypervisors)
+            and (self.tags is None or not set(self.tags).isdisjoint(spec["tags"] or ()))
+            and self._named(spec["name"] or "")
+        )
+
+    def _named(self, name: str) -> bool:
+        return self.names is None or any(fnmatch.fnmatchcase(name, pattern) for pattern in self.names)
 
 
 def undeclared(specs: t.Sequence[Spec], vms: t.Sequence[Facts], scope: Filter, domain: str) -> list[Facts]:

@@ -37,6 +37,24 @@ options:
         C(remove_disks), C(shutdown_timeout), C(wait), C(wait_timeout).
     type: dict
     default: {}
+  limit:
+    description:
+      - Of the declarations, those that the task is about. If several of these are given, all must be true of each.
+      - The others stay as they are, and still count as declared. O(purge) keeps to the limit, too.
+    type: dict
+    suboptions:
+      tags:
+        description: Those with one of these tags.
+        type: list
+        elements: str
+      hypervisors:
+        description: Those that are declared to be on one of these hypervisors; for O(purge), those that are there.
+        type: list
+        elements: str
+      names:
+        description: Those whose name is one of these, in which C(*), C(?) and C([]) stand for others as in a shell.
+        type: list
+        elements: str
   purge:
     description:
       - What becomes of virtual machines that are managed, are in O(scope), and are not declared.
@@ -179,6 +197,13 @@ EXAMPLES = r"""
         - hv1
         - hv2
 
+- name: The declared virtual machines of hv1, and no others
+  archipel.platform.archipel_fleet:
+    vms_dir: "{{ inventory_dir }}/vms"
+    limit:
+      hypervisors:
+        - hv1
+
 - name: The web server is started when its database runs
   archipel.platform.archipel_fleet:
     vms:
@@ -216,8 +241,8 @@ EXAMPLES = r"""
 RETURN = r"""
 vms:
   description:
-    - What became of each declared virtual machine, in the order of the declarations, then of those that O(purge) is
-      for.
+    - What became of each declared virtual machine of O(limit), in the order of the declarations, then of those that
+      O(purge) is for.
     - With O(selector), of those that are meant, by hypervisor and name.
   returned: always, once the hypervisors were asked
   type: list
@@ -284,7 +309,7 @@ counts:
     stop: 1
     unchanged: 193
 undeclared:
-  description: The virtual machines that are managed, are in O(scope), and are not declared.
+  description: The virtual machines that are managed, are in O(scope) and O(limit), and are not declared.
   returned: if O(purge) is not V(none)
   type: list
   elements: dict

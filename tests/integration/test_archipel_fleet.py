@@ -53,26 +53,36 @@ def repository(platform, tmp_path):
     World(platform).settled()
 
 
-# What virsh does to a machine, and what the plan says to it: the kind, before and after, None for a term without value.
+# OWN is the interface that a machine was made with, MADE all that it was made of.
+OWN, MADE = object(), object()
+OTHER = {"mac": "52:54:00:00:00:01", "model": "virtio", "network": "default"}
+_MEMORY = "virsh setmaxmem {0} 48M --config && virsh setmem {0} 48M --config"
+_INTERFACE = "virsh attach-interface {0} network default --model virtio --mac %s --config" % OTHER["mac"]
+# What virsh does to a machine, and what is said of it: in the table, and its options before and after.
 DRIFT = [
-    ("virsh undefine {0}", "create", {}, None),
-    (
-        "virsh setmaxmem {0} 48M --config && virsh setmem {0} 48M --config",
-        "change",
-        {"memory": "48MiB"},
-        {"memory": "32MiB"},
-    ),
-    ("virsh setvcpus {0} 2 --maximum --config", "change", {"max_vcpus": 2}, {}),
-    ("virsh desc {0} --title --config another", "change", {"title": "another"}, {"title": "one of many"}),
-    ("virsh autostart {0}", "change", {"autostart": True}, {"autostart": False}),
-    ("virsh metadata {0} --uri archipel:tags --remove --config", "change", {"tags": []}, {"tags": ["fleet"]}),
-    ("virsh detach-interface {0} network --config", "change", None, None),
-    ("virsh attach-interface {0} network default --config", "change", None, None),
-    ("virsh start {0} --paused", "stop", {"state": "paused"}, {"state": "stopped"}),
+    ("virsh undefine {0}", "define, set tags", {}, MADE),
+    (_MEMORY, "define (memory)", {"memory": "48MiB"}, {"memory": "32MiB"}),
+    ("virsh setvcpus {0} 2 --maximum --config", "define (max_vcpus)", {"max_vcpus": 2}, {}),
+    ("virsh desc {0} --title --config another", "define (title)", {"title": "another"}, {"title": "one of many"}),
+    ("virsh autostart {0}", "unset autostart", {"autostart": True}, {"autostart": False}),
+    ("virsh metadata {0} --uri archipel:tags --remove --config", "set tags", {"tags": []}, {"tags": ["fleet"]}),
+    ("virsh detach-interface {0} network --config", "define (networks)", {}, {"networks": [OWN]}),
+    (_INTERFACE, "define (networks)", {"networks": [OWN, OTHER]}, {"networks": [OWN]}),
+    ("virsh start {0} --paused", "resume, shut down", {"state": "paused"}, {"state": "stopped"}),
     ("virsh destroy {0}", "start", {"state": "stopped"}, {"state": "running"}),
 ]
 # The last of them is to be running.
 RUNS = len(DRIFT) - 1
+DONE = f"created 1, changed 7, started 1, stopped 1, unchanged {SIZE - len(DRIFT)}"
+PLAN = f"create 1, change 7, start 1, stop 1, unchanged {SIZE - len(DRIFT)}"
+
+
+def told(options: dict, made: dict) -> dict:
+    """Options of DRIFT, of the machine that was made so."""
+    if options is MADE:
+        return made
+    networks = [made["networks"][0] if one is OWN else one for one in options.get("networks", [])]
+    return {**options, **({"networks": networks} if networks else {})}
 
 
 def test_drift_of_a_fleet_is_reported_exactly_and_mended_at_once(platform, repository):
@@ -84,29 +94,47 @@ def test_drift_of_a_fleet_is_reported_exactly_and_mended_at_once(platform, repos
     assert made["summary"] == f"created {SIZE}", made["msg"]
     again = repository.converge()
     assert not again["changed"] and again["summary"] == f"unchanged {SIZE}"
+    code, report, output = repository.drift()
+    assert code == 0 and report["summary"] == f"no drift: {SIZE} virtual machines are as they are declared", output
 
     for number, (command, *dummy) in enumerate(DRIFT):
         name, host = vms[number]["name"], vms[number]["hypervisor"]
         platform.run(host, f"set -e; {command.format(name)} >/dev/null")
 
-    plan = repository.converge(check=True)
-    counts = {kind: sum(one == kind for dummy, one, *dummy in DRIFT) for kind in ("create", "change", "start", "stop")}
-    assert plan["counts"] == {**counts, "unchanged": SIZE - len(DRIFT)}, plan["vms"]
-    assert plan["summary"] == f"create 1, change 7, start 1, stop 1, unchanged {SIZE - len(DRIFT)}"
-    drifted = [vm for vm in plan["vms"] if vm["changed"]]
-    assert [vm["name"] for vm in drifted] == names(len(DRIFT))
-    for vm, (command, kind, before, after) in zip(drifted, DRIFT):
-        if after is not None:
-            assert vm["diff"] == {"before": before, "after": after}, (command, kind)
-        assert vm["diff"]["before"] != vm["diff"]["after"]
-
-    mended = repository.converge()
-    assert [vm["diff"] for vm in mended["vms"]] == [vm["diff"] for vm in plan["vms"]]
-    assert [vm["actions"] for vm in mended["vms"] if "power off" not in vm["actions"]] == [
-        vm["actions"] for vm, done in zip(plan["vms"], mended["vms"]) if "power off" not in done["actions"]
+    code, report, output = repository.drift()
+    drifted = list(zip(vms, made["vms"], DRIFT))
+    found = [(one["name"], one["before"], one["after"], one["error"]) for one in report["vms"]]
+    assert found == [
+        (vm["name"], told(before, one["diff"]["after"]), told(after, one["diff"]["after"]), "")
+        for vm, one, (dummy, dummy, before, after) in drifted
     ]
+    rows = [
+        (vm["name"], "-" if after is MADE else vm["hypervisor"], words)
+        for vm, dummy, (*dummy, words, dummy, after) in drifted
+    ]
+    lines = ["{:<15}  {:<10}  {}".format(*row) for row in [("VIRTUAL MACHINE", "HYPERVISOR", "DRIFT"), *rows]]
+    summary = f"{len(DRIFT)} of {SIZE} virtual machines drifted: {', '.join(names(len(DRIFT)))}"
+    assert report["table"].splitlines() == [*lines, "", summary]
+    assert (report["compared"], report["drifted"], report["unknown"]) == (SIZE, len(DRIFT), 0)
+    assert report["undeclared"] == report["silent"] == []
+    # It is told, and counts.
+    assert code == 2 and lines[-1] in output and f"plan: {PLAN}" in output, output
+
+    # Within a limit: what is declared there, and what is not declared any more.
+    host = vms[-1]["hypervisor"]
+    repository.declare(vms[:-1])
+    limit = f"archipel_limit_names=fleet-00?,{vms[-1]['name']}"
+    code, report, output = repository.drift("-e", limit, "--limit", host)
+    assert code == 2 and [one["name"] for one in report["vms"]] == [row[0] for row in rows if row[1] == host], output
+    undeclared = {"name": vms[-1]["name"], "hypervisor": host, "state": "stopped", "actions": [], "error": ""}
+    assert report["undeclared"] == [undeclared] and report["compared"] == len(report["vms"])
+    repository.declare(vms)
+
+    code, output = repository.play("converge")
+    assert code == 0 and f"done: {DONE}" in output, output
     again = repository.converge()
     assert not again["changed"] and again["summary"] == f"unchanged {SIZE}"
+    assert repository.drift()[0] == 0
 
 
 def test_a_converge_that_is_killed_ends_right_on_the_next_run(platform, repository):

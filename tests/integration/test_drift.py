@@ -68,6 +68,48 @@ def test_drift_is_told_exactly_and_mended(platform, play, tmp_path):
     assert play("drift", VMS, *reporting)[0] == 0
 
 
+def states(platform):
+    """The machines of the test: their hypervisor and libvirt's word for their state."""
+    return {
+        name: (host, platform.run(host, f"virsh domstate {name}").strip())
+        for host in ("hv1", "hv2")
+        for name in platform.run(host, "virsh list --all --name").split()
+        if name.startswith("test-drift-")
+    }
+
+
+def test_a_group_is_stopped_and_moves(platform, play):
+    """And the second run, and --check, tell the truth."""
+    more = {"state": "running", "tags": ["test-drift"]}
+    kernel = {"kernel": "/vm/guest/vmlinuz", "initrd": "/vm/guest/initrd", "cmdline": "edd=off console=ttyS0"}
+    vms = [{**VMS[0], **more, **kernel}, {**VMS[1], **more, **kernel}]
+    assert play("converge", vms)[0] == 0
+
+    def group(*options, **variables):
+        text = json.dumps({f"archipel_group_{key}": value for key, value in variables.items()})
+        # Whatever a guest has got to by now.
+        code, told = play("group", [], "-e", text, "-e", '{"archipel_defaults": {"force": true}}', *options)
+        assert code == 0, told
+        return "changed=1" in told, told
+
+    assert states(platform) == {"test-drift-1": ("hv1", "running"), "test-drift-2": ("hv2", "running")}
+    stop = {"tags": "test-drift", "state": "stopped"}
+    changed, told = group("--check", **stop)
+    assert changed and "plan: stop 2" in told, told
+    assert set(states(platform).values()) == {("hv1", "running"), ("hv2", "running")}
+    changed, told = group("--limit", "hv2", **stop)
+    assert changed and "done: stopped 1" in told, told
+    assert states(platform) == {"test-drift-1": ("hv1", "running"), "test-drift-2": ("hv2", "shut off")}
+    assert group(**stop)[0] and not group(**stop)[0] and not group("--check", **stop)[0]
+
+    move = {"names": "test-drift-*", "states": "stopped", "hypervisor": "hv2"}
+    changed, told = group("--check", **move)
+    assert changed and "plan: move 1, unchanged 1" in told, told
+    assert states(platform)["test-drift-1"] == ("hv1", "shut off")
+    assert group(**move)[0] and not group(**move)[0] and not group("--check", **move)[0]
+    assert states(platform) == {"test-drift-1": ("hv2", "shut off"), "test-drift-2": ("hv2", "shut off")}
+
+
 def test_a_domain_comes_under_management_where_it_is_looked_for(platform, play, domain):
     domain.define("")
     names = ["-e", json.dumps({"archipel_import_names": [domain.name]})]

@@ -82,6 +82,18 @@ def test_ci_gets_as_far_as_the_server(encrypted, job, site):
     assert f"ca_file: '{encrypted}/sites/{site}/ca.pem' cannot be used" in text, text
 
 
+@pytest.mark.parametrize(("site", "vms"), [("berlin", ["db", "web-1", "web-2"]), ("paris", ["backup"])])
+def test_declarations_are_right_and_complete(encrypted, site, vms):
+    """They are judged before anybody is asked."""
+    options = f"-i sites/{site}/hosts.yml -e @sites/{site}/vault.yml --vault-id {site}@../{site}"
+    (encrypted / "sites" / site / "vms" / "wrong.yml").write_text("{name: %s, memory: much}" % vms[0])
+    told = shell(encrypted, f"ansible-playbook {options} playbooks/converge.yml")
+    (encrypted / "sites" / site / "vms" / "wrong.yml").unlink()
+    text = " ".join((told.stdout + told.stderr).split())
+    assert told.returncode == 2 and "2 problems in the declarations" in text, text
+    assert f"name '{vms[0]}' is that of" in text and "memory: 'much'" in text
+
+
 def test_the_guests_are_an_inventory_each(repository):
     """Its plugin is found, and says what the environment is to give."""
     sources = " ".join(f"-i guests/{site}.archipel.yml" for site in SITES)

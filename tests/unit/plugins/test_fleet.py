@@ -88,7 +88,7 @@ class Platform:
 
     def run(self, vms=None, check=False, limits=None, stop=False, **options):
         """What the fleet's options come to. Nothing of what they say is wrong."""
-        given = {"purge": "none", "scope": None, "purge_limit": None, "selector": None, "defaults": {}}
+        given = {"purge": "none", "scope": None, "limit": None, "purge_limit": None, "selector": None, "defaults": {}}
         given.update(state=None, hypervisor=None, **dict.fromkeys(_fleet.LIMITS))
         given.update(options, vms=None if vms is None else [element(**one) for one in vms])
         assert _fleet.option_problems(given) == []
@@ -280,6 +280,38 @@ def test_purge_does_not_know_what_is_on_a_silent_hypervisor_of_its_scope():
     assert done.silent == [{"hypervisor": "hv2", "reason": "the agent of hv2 is offline"}]
     done = platform.run([{"name": "kept"}], purge="report", scope={"tags": None, "hypervisors": ["hv1"]})
     assert done.silent == []
+
+
+@pytest.mark.parametrize(
+    ("limit", "done", "undeclared"),
+    [
+        ({"hypervisors": ["hv1"]}, ["kept", "moves"], ["old", "x"]),
+        ({"tags": ["t"]}, ["kept"], ["old"]),
+        ({"names": ["k*", "o*"]}, ["kept", "off"], ["old"]),
+        ({"names": ["k*"], "hypervisors": ["hv2"]}, [], []),
+        ({}, ["kept", "moves", "off", "nowhere"], ["old", "x"]),
+    ],
+)
+def test_a_limit_leaves_the_other_declarations_alone(limit, done, undeclared):
+    """They are declared all the same: nothing happens to their machines."""
+    platform = Platform(*PURGED, ("moves", "hv2", "running"))
+    declared = [
+        {"name": "kept", "hypervisor": "hv1", "tags": ["t"]},
+        {"name": "moves", "hypervisor": "hv1", "depends_on": ["off"]},
+        {"name": "off", "hypervisor": "hv2", "state": "running"},
+        {"name": "nowhere", "state": "absent"},
+    ]
+    full = {"tags": None, "hypervisors": None, "names": None, **limit}
+    found = platform.run(declared, check=True, limit=full, purge="report")
+    assert [outcome.name for outcome in found.outcomes] == done
+    assert [vm["name"] for vm in found.undeclared] == undeclared
+
+
+def test_a_limit_is_one_to_what_a_silent_hypervisor_may_have_too():
+    platform = Platform(*PURGED)
+    platform.offline.add("hv2")
+    full = {"tags": None, "hypervisors": ["hv1"], "names": None}
+    assert platform.run([{"name": "kept"}], limit=full, purge="report").silent == []
 
 
 @pytest.mark.parametrize(

@@ -169,10 +169,11 @@ def test_a_mistake_in_defaults_is_told_once(tmp_path):
             "max_parallel: must be at least 1",
         ),
         (
-            {"selector": {}, "purge": "report"},
+            {"selector": {}, "purge": "report", "limit": {"names": ["a"]}},
             "selector: give tags, hypervisors, states or names; names: ['*'] are all; "
             "selector: give state, or hypervisor, or both, for what is to become of those that it selects; "
-            "purge: is for declarations, not for selector",
+            "purge: is for declarations, not for selector; "
+            "limit: is for declarations; selector takes hypervisors, names and tags itself",
         ),
     ],
 )

@@ -19,8 +19,10 @@ def changed(name, *actions, **more):
     return vm(name, changed=True, actions=list(actions), **more)
 
 
-WEB = changed("web-server", "change memory", "start")
-DIFF = {"before_header": "web-server", "before": {"memory": "1GiB"}, "after": {"memory": "2GiB"}}
+WEB = changed("web-server", "define", "set tags", "start")
+BEFORE = {"memory": "1GiB", "tags": [], "state": "stopped"}
+AFTER = {"memory": "2GiB", "tags": ["web"], "state": "running", "title": "a title"}
+DIFF = {"before_header": "web-server", "before": BEFORE, "after": AFTER}
 
 
 def test_no_drift_is_a_sentence():
@@ -34,7 +36,7 @@ def test_what_differs_is_a_line_each():
     report = drift({"vms": [vm("same"), WEB, changed("new", "define", vm={}), failed], "diff": [DIFF]})
     assert report["table"].splitlines() == [
         "VIRTUAL MACHINE  HYPERVISOR  DRIFT",
-        "web-server       hv1         change memory, start",
+        "web-server       hv1         define (memory, title), set tags, start",
         "new              -           define",
         "db               -           not known: 'db' on hv2: the agent of hv2 is offline",
         "",
@@ -44,17 +46,40 @@ def test_what_differs_is_a_line_each():
     assert report["vms"][0] == {
         "name": "web-server",
         "hypervisor": "hv1",
-        "actions": ["change memory", "start"],
-        "before": {"memory": "1GiB"},
-        "after": {"memory": "2GiB"},
+        "actions": ["define", "set tags", "start"],
+        "before": BEFORE,
+        "after": AFTER,
         "error": "",
     }
+
+
+def test_who_is_not_declared_and_who_is_silent_is_a_line_each():
+    gone = changed("gone", "undefine", vm={"hypervisor": "hv1", "uuid": "u1"})
+    undeclared = [
+        {"name": "gone", "uuid": "u1", "hypervisor": "hv1", "state": "stopped"},
+        {"name": "old", "uuid": "u2", "hypervisor": "hv2", "state": "running"},
+    ]
+    silent = [{"hypervisor": "hv3", "reason": "the agent of hv3 is offline"}]
+    report = drift({"vms": [vm("web"), gone], "diff": [], "undeclared": undeclared, "silent": silent})
+    assert report["table"].splitlines() == [
+        "VIRTUAL MACHINE  HYPERVISOR  DRIFT",
+        "gone             hv1         not declared, stopped, undefine",
+        "old              hv2         not declared, running",
+        "-                hv3         not known: the agent of hv3 is offline",
+        "",
+        "no drift: 1 virtual machines are as they are declared; 2 not declared: gone, old; hv3 did not answer",
+    ]
+    assert (report["compared"], report["drifted"], report["vms"], report["silent"]) == (1, 0, [], silent)
+    assert report["undeclared"] == [
+        {"name": "gone", "hypervisor": "hv1", "state": "stopped", "actions": ["undefine"], "error": ""},
+        {"name": "old", "hypervisor": "hv2", "state": "running", "actions": [], "error": ""},
+    ]
 
 
 @pytest.mark.parametrize("diff", [DIFF, [DIFF]])
 def test_without_actions_the_options_are_named(diff):
     report = drift({"vms": [changed("web-server")], "diff": diff})
-    assert report["table"].splitlines()[1].endswith("  memory")
+    assert report["table"].splitlines()[1].endswith("  memory, state, tags, title")
 
 
 @pytest.mark.parametrize("result", [{"failed": True, "msg": "refused"}, "text", None])
