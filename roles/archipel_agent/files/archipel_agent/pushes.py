@@ -38,7 +38,7 @@ if t.TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Nodes that are made at a time; ejabberd's database refuses some of those that are made at once.
+# Nodes that are made or removed at a time; ejabberd's database refuses some of those that are at once.
 MAKING = 4
 # Seconds that libvirt's event may come after a look that saw the same.
 EVENT_LATE = 1.0
@@ -197,7 +197,8 @@ class Pushes:
     async def remove_node(self, session: xmpp.Session, jid: str) -> None:
         """Removes the node of an entity whose account goes."""
         self.outlet(jid).shut()
-        await events_node.remove(session, pubsub.events(jid))
+        async with self.making:
+            await events_node.remove(session, pubsub.events(jid))
 
     def forget(self, jid: str) -> None:
         """Drops everything about an entity that is managed here no more; its node is left alone."""
