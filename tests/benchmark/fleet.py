@@ -91,12 +91,19 @@ class Fleet:
 
     def settle(self) -> None:
         """Waits until all nodes and vCards are made, as they are before any start but the first."""
-        query = "SELECT count(*) FROM made"
-        script = f"import sqlite3; print(sqlite3.connect('{FOLDER}/pushes.sqlite3').execute('{query}').fetchone()[0])"
-        deadline = time.monotonic() + 120
-        while int(self.run(f'runuser -u archipel -- python3 -c "{script}"')) < 2 * (MACHINES + 1):
+        self._await("pushes", "made", 2 * (MACHINES + 1))
+
+    def leave(self) -> None:
+        """Waits until all accounts are gone."""
+        self._await("hypervisor", "virtualmachines", 0)
+
+    def _await(self, database: str, table: str, count: int) -> None:
+        query = f"connect('{FOLDER}/{database}.sqlite3').execute('SELECT count(*) FROM {table}').fetchone()[0]"
+        command = f'runuser -u archipel -- python3 -c "import sqlite3; print(sqlite3.{query})"'
+        deadline = time.monotonic() + 300
+        while int(self.run(command)) != count:
             if time.monotonic() > deadline:
-                sys.exit("the nodes are not made after 120 s")
+                sys.exit(f"{table} has not {count} rows after 300 s")
             time.sleep(1)
 
     def memory(self) -> int:
@@ -231,12 +238,19 @@ def rows(inventory: str) -> t.Iterator[tuple[str, str, str]]:
         try:
             yield from _measure(platform, fleet)
         finally:
-            # Where the agent itself is what failed, its accounts stay.
-            with contextlib.suppress(Refused, OSError), log_in(platform) as client:
-                items = "".join(f"<item jid='{one}@{platform.domain}'/>" for one in fleet.uuids)
-                client.stream.timeout(300)
-                client.ask_all([(fleet.jid, action("archipel:hypervisor:control", "unmanage", items))])
-            fleet.tear_down()
+            try:
+                _unmanage(platform, fleet)
+            finally:
+                fleet.tear_down()
+
+
+def _unmanage(platform: Platform, fleet: Fleet) -> None:
+    # Where the agent itself is what failed, its accounts stay.
+    with contextlib.suppress(Refused, OSError), log_in(platform) as client:
+        items = "".join(f"<item jid='{one}@{platform.domain}'/>" for one in fleet.uuids)
+        client.stream.timeout(300)
+        client.ask_all([(fleet.jid, action("archipel:hypervisor:control", "unmanage", items))])
+        fleet.leave()
 
 
 @contextlib.contextmanager

@@ -96,6 +96,32 @@ def test_what_keeps_a_machine_where_it_is(guest):
         guest.run(f"virsh -q vol-delete --pool default {volume}")
 
 
+def test_images_are_judged_where_the_machine_is_to_go_on(world, guest, log_in):
+    volume = f"{guest.name}.qcow2"
+    guest.run(f"virsh -q vol-create-as default {volume} 1M --format qcow2")
+    try:
+        guest.define(
+            f"<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='/vm/drives/{volume}'/>"
+            "<target dev='vda' bus='virtio'/></disk>"
+        )
+        guest.start()
+        assert guest.ask("migrate_plan") == {}
+        # From the other host, where nothing locks it; QEMU here has read what it names.
+        guest.run(f"qemu-img rebase -u -F raw -b /etc/hostname /vm/drives/{volume}", guest.there)
+        for action in ("migrate", "migrate_plan"):
+            assert (
+                f"{guest.there} says: the move needs the permission 'host_access': disk[vda]: its backing file"
+                " /etc/hostname is outside of the allowed folders"
+            ) in guest.refused(action)
+        assert guest.stands() == ([guest.here], RUNNING)
+        asked = escape(json.dumps({"uuid": guest.uuid, "to": guest.there}))
+        told = log_in("admin").act(world.jid(guest.here), "archipel:declaration", "migrate_plan", asked)
+        assert json.loads(told.text) == {}
+    finally:
+        guest.remove()
+        guest.run(f"virsh -q vol-delete --pool default {volume}")
+
+
 def test_a_peer_that_is_out_of_reach(guest):
     """Both ways at once: this host's to its libvirt, and the XMPP server's to its agent."""
     guest.define()
@@ -127,7 +153,7 @@ def _copy(path: str, capacity: int) -> list[dict]:
     return [{"target": "vda", "path": path, "capacity": capacity}]
 
 
-NEEDS = {"domain": _domain(), "live": True, "cpu": "", "host_cpu": False, "copies": []}
+NEEDS = {"domain": _domain(), "live": True, "cpu": "", "host_cpu": False, "copies": [], "host_access": False}
 # What no processor that QEMU emulates has, and none that is made.
 IMPOSSIBLE = (
     "<cpu mode='custom' match='exact'><model>Skylake-Server</model><feature policy='require' name='3dnow'/></cpu>"

@@ -103,21 +103,28 @@ def test_an_answer_that_was_lost_does_not_bring_old_grants_back(platform, manage
 
 
 @pytest.fixture
-def elsewhere(platform, managed, automation):
-    """The full JID of the second hypervisor, which has a domain of the same UUID."""
+def second(platform, managed, automation):
+    """The full JID of the second hypervisor, where nothing of the machine is left at the end."""
     node = platform.hypervisors[1]
     jid = f"{node}@{platform.domain}/{node}"
-    xml = managed.virsh("dumpxml --inactive --security-info")
-    platform.run(node, f"cat > /tmp/{managed.name}.xml <<'END'\n{xml}\nEND\nvirsh -q define /tmp/{managed.name}.xml")
     yield jid
     with contextlib.suppress(Failed):
         automation.act(jid, HYPERVISOR, "unmanage", f"<item jid='{managed.bare}'/>")
     for command in (
         f"virsh -q destroy {managed.uuid}",
         f"virsh -q undefine {managed.uuid}",
-        f"rm /tmp/{managed.name}.xml",
+        f"rm -f /tmp/{managed.name}.xml",
     ):
         platform.run(node, command, check=False)
+
+
+@pytest.fixture
+def elsewhere(platform, managed, second):
+    """The same, with a domain of the same UUID."""
+    xml = managed.virsh("dumpxml --inactive --security-info")
+    command = f"cat > /tmp/{managed.name}.xml <<'END'\n{xml}\nEND\nvirsh -q define /tmp/{managed.name}.xml"
+    platform.run(platform.hypervisors[1], command)
+    return second
 
 
 def managing(automation, hypervisor) -> set[str]:
@@ -125,26 +132,28 @@ def managing(automation, hypervisor) -> set[str]:
     return {item.text.partition("/")[0] for item in listed if item.get("managed") == "True"}
 
 
-@pytest.mark.parametrize("why", ["it is not here any more", "it is active there"])
-def test_of_two_hypervisors_the_one_that_has_the_machine_keeps_it(
-    platform, managed, elsewhere, automation, hypervisor, why
+@pytest.mark.parametrize("option", ["--undefinesource", ""], ids=["and forgotten", "and left behind"])
+def test_a_machine_that_virsh_has_moved_is_the_other_hypervisor_s(
+    platform, managed, second, automation, hypervisor, option
 ):
     node = platform.hypervisors[1]
-    if why == "it is active there":
-        platform.run(node, f"virsh -q start {managed.uuid}")
-    else:
-        managed.virsh("undefine")
-    automation.act(elsewhere, HYPERVISOR, "manage", f"<item jid='{managed.bare}'/>")
+    managed.virsh("start")
+    managed.run(f"virsh -q migrate --live --p2p --tls --persistent {option} {managed.uuid} qemu+tls://{node}/system")
+    automation.act(second, HYPERVISOR, "manage", f"<item jid='{managed.bare}'/>")
     until(lambda: answers(automation, f"{managed.bare}/{node}"))
     assert managed.bare not in managing(automation, hypervisor)
-    assert managed.bare in managing(automation, elsewhere)
+    assert managed.bare in managing(automation, second)
 
 
-def test_of_two_hypervisors_the_one_where_the_machine_runs_keeps_it(managed, elsewhere, automation, hypervisor, log_in):
-    managed.virsh("start")
+@pytest.mark.parametrize("state", ["running", "off"])
+def test_a_machine_that_libvirt_has_here_is_not_given_up_on_another_s_word(
+    managed, elsewhere, automation, hypervisor, log_in, state
+):
+    if state == "running":
+        managed.virsh("start")
     automation.act(elsewhere, HYPERVISOR, "manage", f"<item jid='{managed.bare}'/>")
-    said = json.dumps({"uuid": managed.uuid, "active": True})
     peer = log_in(elsewhere.partition("@")[0])
+    said = json.dumps({"uuid": managed.uuid})
     assert json.loads(peer.act(hypervisor, "archipel:handover", "claim", said).text) == {"managed": True}
     assert managed.bare in managing(automation, hypervisor)
-    assert answers(automation, managed.jid)[0].get("state") == "1"
+    assert answers(automation, managed.jid)[0].get("state") == ("1" if state == "running" else "5")

@@ -3,8 +3,9 @@
 
 """archipel:handover claim: two hypervisors manage one machine, as when somebody has moved it with virsh.
 
-It belongs to where libvirt has it, and where both have it, to where it is active. The other one gives it up and removes
-the account, so that a new one is made: no credentials are asked for.
+It belongs to where libvirt has it. The other one gives it up and removes the account, so that a new one is made: no
+credentials are asked for. What a peer says of itself is not enough for that: libvirt here must have it no more, or have
+seen it move away. Where neither is so, people must say which of the two is to keep it.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from archipel_protocol import declaration as wire, errors, jids, namespaces as n
 
 from . import permissions
 from .dispatch import Reply, Request, handler
-from .handover import here
-from .migration import ask
+from .handover import here, text_of
+from .libvirt_facade import libvirt
+from .peers import ask
 
 if t.TYPE_CHECKING:
     from .agent import Agent
@@ -32,19 +34,17 @@ CLAIM = "claim"
 
 @handler(ns.HANDOVER, CLAIM, permissions.PEER, on="hypervisor", code=errors.CODE_HANDOVER)
 async def claim(entity: HypervisorEntity, request: Request) -> Reply:
-    """{"uuid": str, "active": bool} -> {"managed": bool}: the sender has it; whether it is managed here, too."""
-    agent, asked = entity.agent, wire.decode(request.text)
-    uuid, active = asked.get("uuid"), asked.get("active")
-    if not isinstance(uuid, str) or not jids.is_uuid(uuid) or not isinstance(active, bool):
-        raise errors.MalformedRequest("claim needs 'uuid', a UUID in lower case, and 'active', true or false")
+    """{"uuid": str} -> {"managed": bool}: the sender has it; whether it is managed here, too."""
+    agent, peer = entity.agent, jids.node(request.sender)
+    uuid = text_of(wire.decode(request.text), "uuid")
     if not agent.is_managed(uuid):
         return wire.encode({"managed": False})
     # Not while it is on its way, which is settled by itself.
     async with agent.lock(uuid):
-        state, dummy = await agent.libvirt.call(here, uuid)
-        if state in states.ACTIVE or (state is not None and not active):
+        if not await agent.libvirt.call(_gone, uuid):
+            log.warning("%s says that it has %s, which stays: libvirt has it here", peer, agent.vms[uuid].name)
             return wire.encode({"managed": True})
-        log.warning("%s is %s's by now, and is given up here", agent.vms[uuid].name, jids.node(request.sender))
+        log.warning("%s is %s's by now, and is given up here", agent.vms[uuid].name, peer)
         await agent.release(uuid, "unmanage")
     return wire.encode({"managed": uuid in agent.vms})
 
@@ -60,9 +60,23 @@ async def press(agent: Agent, vm: VirtualMachineEntity) -> None:
         return  # the next login that fails brings it here again
     if state is None or moving:
         return
-    content = {"uuid": vm.uuid, "active": state in states.ACTIVE}
     peers = list(agent.config.peers.values())
-    answers = await asyncio.gather(*(ask(agent, peer, CLAIM, content) for peer in peers), return_exceptions=True)
+    asked = (ask(agent, peer, CLAIM, {"uuid": vm.uuid}) for peer in peers)
+    answers = await asyncio.gather(*asked, return_exceptions=True)
     for peer, answer in zip(peers, answers):
         if isinstance(answer, dict) and answer.get("managed"):
-            log.warning("%s manages %s, too, and does not give it up", peer.node, vm.name)
+            log.warning("%s manages %s, too, and has it; 'unmanage' it there or here", peer.node, vm.name)
+
+
+# In a thread
+
+
+def _gone(connection: libvirt.virConnect, uuid: str) -> bool:
+    """Whether libvirt has a machine here no more, or has seen it move away and leave its definition behind."""
+    try:
+        state, reason = connection.lookupByUUIDString(uuid).state()
+    except libvirt.libvirtError as fault:
+        if fault.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+            raise
+        return True
+    return bool(state == states.SHUTOFF and reason == libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED)

@@ -48,6 +48,8 @@ async def manage(entity: HypervisorEntity, request: Request) -> Reply:
     for uuid, name in found:
         async with agent.lock(uuid):
             await agent.manage(uuid, name, "manage")
+        # Each writes to the disk; others have their turn between.
+        await asyncio.sleep(0)
     return None
 
 
@@ -65,7 +67,12 @@ async def unmanage(entity: HypervisorEntity, request: Request) -> Reply:
         async with agent.lock(uuid):
             await agent.release(uuid, "unmanage")
 
-    await asyncio.gather(*(release(uuid) for uuid in uuids))
+    releases = []
+    for uuid in uuids:
+        releases.append(asyncio.ensure_future(release(uuid)))
+        # As above.
+        await asyncio.sleep(0)
+    await asyncio.gather(*releases)
     return None
 
 

@@ -4,7 +4,7 @@
 """What stands behind the images of a machine, judged for who lacks ``host_access``.
 
 QEMU opens the file that an image names, and who can write an image can name any file of the host there. So images are
-looked at when they are put into a definition, and again before each start that somebody asks for.
+looked at when they are put into a definition, again before each start that somebody asks for, and by a move's target.
 """
 
 from __future__ import annotations
@@ -49,7 +49,11 @@ def at_start(connection: libvirt.virConnect, uuid: str) -> list[str]:
     domain = connection.lookupByUUIDString(uuid)
     if not domain.isPersistent():
         return []
-    definition = domain_xml.parse_domain(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+    return images_outside(connection, domain_xml.parse_domain(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)))
+
+
+def images_outside(connection: libvirt.virConnect, definition: Element) -> list[str]:
+    """The same of a definition that is to run here, wherever it is from."""
     return _images(connection, definition, is_inside)
 
 

@@ -11,18 +11,19 @@ wherever that stopped, and decides by where libvirt says the domain is. docs/age
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import typing as t
-import urllib.parse
 
-from archipel_protocol import declaration as wire, errors, jids, namespaces as ns, payloads, states
+from archipel_protocol import declaration as wire, errors, jids, namespaces as ns, states
 
-from . import granting, migration_needs, migration_options, migration_progress, wanted, xmpp
+from . import granting, migration_needs, migration_options, migration_progress, peers, wanted
 from .backoff import pauses
 from .config import Peer
 from .dispatch import Reply, Request, handler
 from .handover import LOGIN, OFFER, QUERY, here
 from .libvirt_facade import libvirt
+from .permissions import HOST_ACCESS
 from .wanted import Move
 
 if t.TYPE_CHECKING:
@@ -34,14 +35,8 @@ log = logging.getLogger(__name__)
 
 _UNDEFINE = libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
 
-# Seconds: for the hand-over within the request that asked for the move, for a connection to the target's libvirt, for
-# the target's answers (a target that dies answers nothing, and is asked again).
+# Seconds for the hand-over within the request that asked for the move.
 _HANDOVER = 60.0
-_REACH = 5.0
-_ANSWER = 10.0
-_ANSWERS = {OFFER: LOGIN + 5.0}
-# libvirt's port for TLS (https://libvirt.org/uri.html).
-_TLS_PORT = 16514
 
 
 class StillMoving(errors.ArchipelError):
@@ -56,7 +51,7 @@ class StillMoving(errors.ArchipelError):
 @handler(ns.DECLARATION, wire.MIGRATE, "declaration_migrate", on="hypervisor", code=errors.CODE_VM_MIGRATE)
 async def migrate_declared(entity: HypervisorEntity, request: Request) -> Reply:
     """{"uuid": str, "to": node, "timeout": seconds?, "migration": Migration?} -> {"vm": facts}."""
-    return wire.encode(await migrate(entity.agent, wanted.move(wire.decode(request.text))))
+    return wire.encode(await migrate(entity.agent, wanted.move(wire.decode(request.text)), request))
 
 
 @handler(
@@ -72,7 +67,7 @@ async def plan_migration(entity: HypervisorEntity, request: Request) -> Reply:
     move = wanted.move(wire.decode(request.text))
     peer, vm = _parties(entity.agent, move)
     if _interrupted(entity.agent, vm, peer) is None:
-        await _preflight(entity.agent, vm, peer, move)
+        await _preflight(entity.agent, vm, peer, move, request)
     return wire.encode({})
 
 
@@ -82,11 +77,11 @@ async def migrate_vm(entity: VirtualMachineEntity, request: Request) -> Reply:
     address = request.attributes.get("hypervisorjid", "")
     if jids.domain(address) != entity.agent.domain or not jids.node(address):
         raise errors.MalformedRequest(f"hypervisorjid must be the JID of a hypervisor of {entity.agent.domain}")
-    await migrate(entity.agent, Move(entity.uuid, jids.node(address)))
+    await migrate(entity.agent, Move(entity.uuid, jids.node(address)), request)
     return None
 
 
-async def migrate(agent: Agent, move: Move) -> dict[str, t.Any]:
+async def migrate(agent: Agent, move: Move, request: Request) -> dict[str, t.Any]:
     """Moves a machine: live if it is active, else its definition. Returns the target's {"vm": facts}.
 
     Raises ArchipelError: with the machine still here and unharmed, or telling that the end is not known yet.
@@ -97,7 +92,7 @@ async def migrate(agent: Agent, move: Move) -> dict[str, t.Any]:
     if settling is not None:
         return await _go_on(agent, vm, peer, settling, move)
     async with agent.lock(uuid):
-        copies = await _preflight(agent, vm, peer, move, announced=True)
+        copies = await _preflight(agent, vm, peer, move, request, announced=True)
         active, autostart = await agent.libvirt.call(_before, uuid)
         log.info("%s (%s) begins to move to %s", vm.name, uuid, peer.node)
         agent.store.change(vm.bare, handover_to=peer.jid, handover_autostart=autostart)
@@ -186,49 +181,38 @@ def _peer(agent: Agent, node: str) -> Peer:
 
 
 async def _preflight(
-    agent: Agent, vm: VirtualMachineEntity, peer: Peer, move: Move, announced: bool = False
+    agent: Agent, vm: VirtualMachineEntity, peer: Peer, move: Move, request: Request, announced: bool = False
 ) -> list[str]:
     """The targets of the disks that are to be copied. ``announced``: it moves as soon as this is over.
 
     Raises ArchipelError with everything because of which the move could not be brought to its end.
     """
     needs, problems = await agent.libvirt.call(migration_needs.look, vm.uuid, move.migration, move.off)
+    needs = dataclasses.replace(needs, host_access=request.permits(HOST_ACCESS, vm.bare))
     try:
         await asyncio.wait_for(vm.online.wait(), LOGIN)
     except asyncio.TimeoutError:
         problems.append("it is not logged in to the XMPP server, so its account cannot move")
-    unreachable = await _unreachable(peer)
+    unreachable = await peers.unreachable(peer)
     if unreachable:
         problems.append(unreachable)
     answer: dict[str, t.Any] = {}
+    there = None
     try:
         asked = {"uuid": vm.uuid, "needs": migration_needs.encode(needs), "announced": announced}
-        answer = await ask(agent, peer, QUERY, asked)
+        answer = await peers.ask(agent, peer, QUERY, asked)
+        there = peers.state_of(answer, peer)
     except errors.ArchipelError as fault:
         problems.append(fault.message)
-    if answer.get("state") is not None:
+    if there is not None:
         problems.append(f"{peer.node} has a domain {vm.uuid} already")
-    lacking = [one for one in answer.get("problems") or [] if isinstance(one, str)]
+    lacking = peers.texts(answer, "problems")
     if lacking:
         problems.append(f"{peer.node} says: {'; '.join(lacking)}")
     if problems:
         message = f"{vm.name} cannot move from {agent.node} to {peer.node}: {'; '.join(problems)}"
         raise errors.ArchipelError(message, errors.CODE_VM_MIGRATE)
-    return [one.target for one in needs.copies if one.target in (answer.get("copy") or [])]
-
-
-async def _unreachable(peer: Peer) -> str:
-    """Why this host cannot reach the peer's libvirt, which its own libvirt is to talk to; "" where it can."""
-    address = urllib.parse.urlsplit(peer.uri)
-    if not address.scheme.endswith("+tls"):
-        return ""
-    port = address.port or _TLS_PORT
-    try:
-        dummy, writer = await asyncio.wait_for(asyncio.open_connection(address.hostname, port), _REACH)
-    except (OSError, asyncio.TimeoutError) as fault:
-        return f"libvirt on {peer.node} is out of reach at {address.hostname}:{port} ({fault or 'no answer'})"
-    writer.close()
-    return ""
+    return [one.target for one in needs.copies if one.target in peers.texts(answer, "copy")]
 
 
 async def _move(
@@ -317,9 +301,11 @@ async def settle(agent: Agent, vm: VirtualMachineEntity, peer: Peer) -> dict[str
         raise StillMoving("libvirt is still at it")
     if state in states.ACTIVE:
         return await _stay(agent, vm)
-    there = await ask(agent, peer, QUERY, {"uuid": vm.uuid})
-    if there.get("state") is None:
+    if peers.state_of(await peers.ask(agent, peer, QUERY, {"uuid": vm.uuid}), peer) is None:
         return await _stay(agent, vm)
+    # One that was being set when the move began; none is set after that.
+    async with vm.renewal:
+        row = agent.store.row(vm.bare) or row
     if state is not None:
         # The move was done but for libvirt's last step here, which is to forget the definition.
         log.warning("%s is defined on %s and inactive here: its definition here goes", vm.name, peer.node)
@@ -333,7 +319,7 @@ async def settle(agent: Agent, vm: VirtualMachineEntity, peer: Peer) -> dict[str
         "profile": agent.store.profile(vm.bare),
         "grants": granting.travelling(agent.permissions, vm.bare),
     }
-    reply = await ask(agent, peer, OFFER, offer)
+    reply = await peers.ask(agent, peer, OFFER, offer)
     log.info("%s has moved to %s", vm.name, peer.node)
     agent.forget(vm)
     return reply
@@ -344,24 +330,6 @@ async def _stay(agent: Agent, vm: VirtualMachineEntity) -> None:
     log.info("%s stays here", vm.name)
     agent.pushes.stay(vm)
     await vm.refresh()
-
-
-async def ask(agent: Agent, peer: Peer, action: str, content: dict[str, t.Any]) -> dict[str, t.Any]:
-    """What a peer answers to a request of archipel:handover; raises ArchipelError."""
-    session = agent.hypervisor.session
-    if session is None:
-        raise xmpp.Unreachable(f"{agent.node} is not connected to the XMPP server")
-    query = payloads.request(ns.HANDOVER, action, text=wire.encode(content))
-    try:
-        answer = await session.request(
-            jids.hypervisor_jid(peer.node, agent.domain), query, timeout=_ANSWERS.get(action, _ANSWER)
-        )
-    except xmpp.Unreachable as fault:
-        raise xmpp.Unreachable(f"hypervisor {peer.node}'s agent is offline ({fault.message})") from None
-    except errors.PermissionDenied:
-        message = f"hypervisor {peer.node} does not know {agent.node} as a peer"
-        raise errors.ArchipelError(message, errors.CODE_HANDOVER) from None
-    return wire.decode(answer.text if answer is not None else None)
 
 
 # In a thread

@@ -36,7 +36,8 @@ class Needs:
     """What the target is told.
 
     ``domain`` is the part of the definition that it looks at. ``cpu`` is the processor that the guest runs on now, ""
-    where that is none of the target's business; ``host_cpu`` tells that it is this host's own.
+    where that is none of the target's business; ``host_cpu`` tells that it is this host's own. ``host_access``: who
+    asks for the move has this permission.
     """
 
     domain: str
@@ -44,6 +45,7 @@ class Needs:
     cpu: str = ""
     host_cpu: bool = False
     copies: tuple[Copy, ...] = ()
+    host_access: bool = False
 
 
 def encode(needs: Needs) -> dict[str, t.Any]:
@@ -53,7 +55,7 @@ def encode(needs: Needs) -> dict[str, t.Any]:
 
 def decode(content: t.Any) -> Needs:
     """Raises MalformedRequest."""
-    kinds = {"domain": str, "live": bool, "cpu": str, "host_cpu": bool, "copies": (list, tuple)}
+    kinds = {"domain": str, "live": bool, "cpu": str, "host_cpu": bool, "copies": (list, tuple), "host_access": bool}
     if not isinstance(content, dict) or set(content) != set(kinds):
         raise MalformedRequest(f"'needs' must be an object with {', '.join(sorted(kinds))}")
     for key, kind in kinds.items():
@@ -65,7 +67,7 @@ def decode(content: t.Any) -> Needs:
             copies.append(Copy(str(one["target"]), str(one["path"]), int(one["capacity"])))
         except (TypeError, KeyError, ValueError):
             raise MalformedRequest("'needs.copies' must be a list of target, path and capacity") from None
-    return Needs(content["domain"], content["live"], content["cpu"], content["host_cpu"], tuple(copies))
+    return Needs(**{**content, "copies": tuple(copies)})
 
 
 def look(connection: libvirt.virConnect, uuid: str, migration: Migration, off: bool) -> tuple[Needs, list[str]]:

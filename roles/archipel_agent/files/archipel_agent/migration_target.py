@@ -13,8 +13,9 @@ import typing as t
 
 from archipel_protocol.errors import ArchipelError
 
-from . import describe, domain_xml, hypervisor_info, preflight, volumes
+from . import describe, domain_xml, hypervisor_info, image_chains, preflight, volumes
 from .domain_xml import Element, attribute_of
+from .host_access import is_inside
 from .libvirt_facade import libvirt
 from .migration_needs import Copy, Needs
 
@@ -40,6 +41,7 @@ def answer(connection: libvirt.virConnect, needs: Needs) -> Answer:
         *_storage(connection, domain),
         *_host_devices(connection, domain),
         *_room(connection, lacking),
+        *_images(connection, domain, needs),
     ]
     return Answer(list(dict.fromkeys(problems)), [one.target for one in lacking])
 
@@ -113,6 +115,16 @@ def _storage(connection: libvirt.virConnect, domain: Element) -> t.Iterator[str]
     for path in dict.fromkeys(paths):
         if path and not os.path.exists(path):
             yield f"there is no {path} here"
+
+
+def _images(connection: libvirt.virConnect, domain: Element, needs: Needs) -> t.Iterator[str]:
+    """To go on here is a start here, with the files that have these paths here."""
+    if needs.live and not needs.host_access:
+        # A disk that could be copied, and has a file here, is not copied.
+        present = [one.path for one in needs.copies if is_inside(one.path) and _exists(connection, one.path)]
+        reasons = image_chains.images_outside(connection, domain) + image_chains.chains_outside(connection, present)
+        if reasons:
+            yield f"the move needs the permission 'host_access': {'; '.join(reasons)}"
 
 
 def _host_devices(connection: libvirt.virConnect, domain: Element) -> t.Iterator[str]:

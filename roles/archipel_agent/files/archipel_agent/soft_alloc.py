@@ -20,7 +20,7 @@ from .dispatch import Reply, Request, handler
 from .domain_xml import Element, serialise, text_of
 from .handover import LOGIN, QUERY
 from .lifecycle import checked_name, refuse_taken
-from .migration import ask
+from .peers import ask, state_of
 from .unfinished import intention, settles
 from .vm_definition import domain_of, refuse_host_access
 
@@ -99,7 +99,7 @@ async def _refuse_known(agent: Agent, uuid: str) -> None:
     peers = list(agent.config.peers.values())
     answers = await asyncio.gather(*(ask(agent, peer, QUERY, {"uuid": uuid}) for peer in peers))
     for peer, answer in zip(peers, answers):
-        if answer.get("state") in states.ACTIVE:
+        if state_of(answer, peer) in states.ACTIVE:
             raise errors.ArchipelError(f"the virtual machine {uuid} is active on {peer.node}", _CODE)
 
 

@@ -36,6 +36,10 @@ async def ensure(vm: VirtualMachineEntity, session: xmpp.Session) -> None:
     wait = pauses(first=0.2, largest=5)
     intruded = False
     while session.connected:
+        if vm.moving:
+            # The next owner does it; should there be none, it goes on here.
+            await asyncio.sleep(next(wait))
+            continue
         try:
             # At a start those who still want to log in come first.
             async with vm.agent.logins:
@@ -58,16 +62,20 @@ async def ensure(vm: VirtualMachineEntity, session: xmpp.Session) -> None:
 
 
 async def renew_password(vm: VirtualMachineEntity, session: xmpp.Session) -> None:
-    """Sets a password that nobody else knows. It is stored first, so that it is known whenever we are interrupted."""
+    """Sets a password that nobody else knows. It is stored first, so that it is known whenever we are interrupted.
+
+    Not while the machine moves: the target has been given the one that counts.
+    """
     store = vm.agent.store
-    row = store.row(vm.bare)
-    if row is None:
-        return
-    password = row.next_password or secrets.token_urlsafe(32)
-    store.change(vm.bare, next_password=password)
-    await session.change_password(password)
-    store.retire(vm.bare, row.password)
-    store.change(vm.bare, password=password, next_password=None)
+    async with vm.renewal:
+        row = store.row(vm.bare)
+        if row is None or row.handover_to:
+            return
+        password = row.next_password or secrets.token_urlsafe(32)
+        store.change(vm.bare, next_password=password)
+        await session.change_password(password)
+        store.retire(vm.bare, row.password)
+        store.change(vm.bare, password=password, next_password=None)
 
 
 async def _take_place(vm: VirtualMachineEntity, resource: str) -> None:

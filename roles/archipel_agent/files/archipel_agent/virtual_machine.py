@@ -58,6 +58,8 @@ class VirtualMachineEntity(Entity):
         self._releasing: asyncio.Task[None] | None = None
         # The account exists, and none of our passwords is its own.
         self.foreign = False
+        # Held while a new password is being set.
+        self.renewal = asyncio.Lock()
         self.show(*states.LIBVIRT_LOST)
 
     # Presence
