@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Benchmarks on the lab, each beside its alternative in the same run, printed as one table.
 
-`make bench` calls this. It brings the lab up, makes two virtual machines of its own and removes them again.
+`make bench` calls this. It brings the lab up, makes virtual machines and hypervisors of its own and removes them again.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ import sys
 import time
 from pathlib import Path
 
+import converge
 import fleet
 import plans
+import scale
 
 ROOT = Path(__file__).resolve().parents[2]
 LAB = str(ROOT / "tests" / "lab" / "lab")
@@ -89,9 +91,10 @@ def main() -> None:
         ("live migration by virsh", f"{raw:.0f} ms", ""),
         ("live migration by archipel_vm, beyond nothing to do", f"{move:.0f} ms", f"x {move / raw:.2f}"),
     ]
-    rows += [*planned, *fleet.rows(INVENTORY + "/hosts")]
+    hosts = INVENTORY + "/hosts"
+    rows += [*planned, *fleet.rows(hosts), *converge.rows(hosts, incumbent, ITEMS), *scale.rows(hosts)]
     for row in rows:
-        print(f"{row[0]:<56}{row[1]:>10}{row[2]:>12}")
+        print(f"{row[0]:<64}{row[1]:>10}{row[2]:>12}")
 
 
 if __name__ == "__main__":
