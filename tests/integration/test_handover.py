@@ -145,6 +145,15 @@ def test_a_machine_that_virsh_has_moved_is_the_other_hypervisor_s(
     assert managed.bare in managing(automation, second)
 
 
+def test_of_two_definitions_the_one_that_runs_is_the_machine(platform, managed, elsewhere, automation, hypervisor):
+    node = platform.hypervisors[1]
+    platform.run(node, f"virsh -q start {managed.uuid}")
+    automation.act(elsewhere, HYPERVISOR, "manage", f"<item jid='{managed.bare}'/>")
+    until(lambda: answers(automation, f"{managed.bare}/{node}"))
+    assert managed.bare not in managing(automation, hypervisor)
+    assert managed.bare in managing(automation, elsewhere)
+
+
 @pytest.mark.parametrize("state", ["running", "off"])
 def test_a_machine_that_libvirt_has_here_is_not_given_up_on_another_s_word(
     managed, elsewhere, automation, hypervisor, log_in, state
@@ -153,7 +162,7 @@ def test_a_machine_that_libvirt_has_here_is_not_given_up_on_another_s_word(
         managed.virsh("start")
     automation.act(elsewhere, HYPERVISOR, "manage", f"<item jid='{managed.bare}'/>")
     peer = log_in(elsewhere.partition("@")[0])
-    said = json.dumps({"uuid": managed.uuid})
+    said = json.dumps({"uuid": managed.uuid, "active": state == "running"})
     assert json.loads(peer.act(hypervisor, "archipel:handover", "claim", said).text) == {"managed": True}
     assert managed.bare in managing(automation, hypervisor)
     assert answers(automation, managed.jid)[0].get("state") == ("1" if state == "running" else "5")

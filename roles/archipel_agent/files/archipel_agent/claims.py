@@ -3,9 +3,10 @@
 
 """archipel:handover claim: two hypervisors manage one machine, as when somebody has moved it with virsh.
 
-It belongs to where libvirt has it. The other one gives it up and removes the account, so that a new one is made: no
-credentials are asked for. What a peer says of itself is not enough for that: libvirt here must have it no more, or have
-seen it move away. Where neither is so, people must say which of the two is to keep it.
+It belongs to where libvirt says that it runs, else to where libvirt has it. The other one gives it up and removes the
+account, so that a new one is made: no credentials are asked for. A peer is believed in one thing: that a machine which
+is off here is active there. Else libvirt here must have it no more, or have seen it move away. Where nothing of this is
+so, people must say which of the two is to keep it.
 """
 
 from __future__ import annotations
@@ -34,14 +35,16 @@ CLAIM = "claim"
 
 @handler(ns.HANDOVER, CLAIM, permissions.PEER, on="hypervisor", code=errors.CODE_HANDOVER)
 async def claim(entity: HypervisorEntity, request: Request) -> Reply:
-    """{"uuid": str} -> {"managed": bool}: the sender has it; whether it is managed here, too."""
-    agent, peer = entity.agent, jids.node(request.sender)
-    uuid = text_of(wire.decode(request.text), "uuid")
+    """{"uuid": str, "active": bool} -> {"managed": bool}: the sender has it; whether it is managed here, too."""
+    agent, peer, asked = entity.agent, jids.node(request.sender), wire.decode(request.text)
+    uuid, active = text_of(asked, "uuid"), asked.get("active")
+    if not isinstance(active, bool):
+        raise errors.MalformedRequest("claim needs 'active', true or false")
     if not agent.is_managed(uuid):
         return wire.encode({"managed": False})
     # Not while it is on its way, which is settled by itself.
     async with agent.lock(uuid):
-        if not await agent.libvirt.call(_gone, uuid):
+        if not await agent.libvirt.call(_left_behind, uuid, active):
             log.warning("%s says that it has %s, which stays: libvirt has it here", peer, agent.vms[uuid].name)
             return wire.encode({"managed": True})
         log.warning("%s is %s's by now, and is given up here", agent.vms[uuid].name, peer)
@@ -61,8 +64,8 @@ async def press(agent: Agent, vm: VirtualMachineEntity) -> None:
     if state is None or moving:
         return
     peers = list(agent.config.peers.values())
-    asked = (ask(agent, peer, CLAIM, {"uuid": vm.uuid}) for peer in peers)
-    answers = await asyncio.gather(*asked, return_exceptions=True)
+    content = {"uuid": vm.uuid, "active": state in states.ACTIVE}
+    answers = await asyncio.gather(*(ask(agent, peer, CLAIM, content) for peer in peers), return_exceptions=True)
     for peer, answer in zip(peers, answers):
         if isinstance(answer, dict) and answer.get("managed"):
             log.warning("%s manages %s, too, and has it; 'unmanage' it there or here", peer.node, vm.name)
@@ -71,12 +74,14 @@ async def press(agent: Agent, vm: VirtualMachineEntity) -> None:
 # In a thread
 
 
-def _gone(connection: libvirt.virConnect, uuid: str) -> bool:
-    """Whether libvirt has a machine here no more, or has seen it move away and leave its definition behind."""
+def _left_behind(connection: libvirt.virConnect, uuid: str, active: bool) -> bool:
+    """Whether a machine is not here, or is off here: after a migration, or while it is ``active`` elsewhere."""
     try:
         state, reason = connection.lookupByUUIDString(uuid).state()
     except libvirt.libvirtError as fault:
         if fault.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
             raise
         return True
-    return bool(state == states.SHUTOFF and reason == libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED)
+    if state in states.ACTIVE:
+        return False
+    return active or bool(state == states.SHUTOFF and reason == libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED)
