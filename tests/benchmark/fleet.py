@@ -91,19 +91,19 @@ class Fleet:
 
     def settle(self) -> None:
         """Waits until all nodes and vCards are made, as they are before any start but the first."""
-        self._await("pushes", "made", 2 * (MACHINES + 1))
+        self._await("pushes", "made", lambda count: count >= 2 * (MACHINES + 1))
 
     def leave(self) -> None:
         """Waits until all accounts are gone."""
-        self._await("hypervisor", "virtualmachines", 0)
+        self._await("hypervisor", "virtualmachines", lambda count: count == 0)
 
-    def _await(self, database: str, table: str, count: int) -> None:
+    def _await(self, database: str, table: str, enough: t.Callable[[int], bool]) -> None:
         query = f"connect('{FOLDER}/{database}.sqlite3').execute('SELECT count(*) FROM {table}').fetchone()[0]"
         command = f'runuser -u archipel -- python3 -c "import sqlite3; print(sqlite3.{query})"'
         deadline = time.monotonic() + 300
-        while int(self.run(command)) != count:
+        while not enough(count := int(self.run(command))):
             if time.monotonic() > deadline:
-                sys.exit(f"{table} has not {count} rows after 300 s")
+                sys.exit(f"{table} has {count} rows after 300 s")
             time.sleep(1)
 
     def memory(self) -> int:
