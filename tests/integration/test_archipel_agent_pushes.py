@@ -206,17 +206,26 @@ def _back(log_in):
         return None
 
 
-# Leaves an item and an owner under each number that the server may give to its next nodes, as it does when it is killed
+# An item and an owner under each number that the server may give to its next nodes, as it leaves them when it is killed
 # after the removal of a node: records of ejabberd's tables pubsub_item and pubsub_state.
 REMAINS = """
-N = list_to_atom(os:getenv("ERLANG_NODE")), W = {who},
+N = list_to_atom(os:getenv("ERLANG_NODE")), W = {{<<"mallory">>, <<"{domain}">>, <<>>}},
 M = fun(F, A) -> rpc:call(N, mnesia, F, A) end,
 [{{_, _, Last, Free}}] = M(dirty_read, [pubsub_index, node]),
-[Item | _] = M(dirty_select, [pubsub_item, [{{'_', [], ['$_']}}]]),
+{what}, halt().
+"""
+LEFT = """
+[Item | _] = M(dirty_select, [pubsub_item, [{'_', [], ['$_']}]]),
 [begin
-    ok = M(dirty_write, [setelement(2, setelement(3, Item, I), {{<<"remains">>, I}})]),
-    ok = M(dirty_write, [{{pubsub_state, {{W, I}}, I, [<<"remains">>], owner, []}}])
-end || I <- Free ++ lists:seq(Last + 1, Last + 8)], halt().
+    ok = M(dirty_write, [setelement(2, setelement(3, Item, I), {<<"remains">>, I})]),
+    ok = M(dirty_write, [{pubsub_state, {W, I}, I, [<<"remains">>], owner, []}])
+end || I <- Free ++ lists:seq(Last + 1, Last + 8)]
+"""
+REMOVED = """
+[begin
+    ok = M(dirty_delete, [pubsub_item, {<<"remains">>, I}]),
+    ok = M(dirty_delete, [pubsub_state, {W, I}])
+end || I <- lists:seq(1, Last + 99)]
 """
 ERLANG = """
 set -a; . /etc/ejabberd/ejabberdctl.cfg; cd /var/lib/ejabberd
@@ -230,14 +239,17 @@ rm /tmp/remains
 """
 
 
+def _remains(platform, what: str) -> None:
+    platform.run(platform.xmpp, ERLANG.format(code=REMAINS.format(domain=platform.domain, what=what)))
+
+
 def test_a_new_node_has_nothing_of_one_that_is_gone(platform, managed, hypervisor, automation, account):
     mallory = account("mallory")
     # There is an item to be copied.
     managed.virsh("start")
     reader = Reader(automation)
     until(lambda: CREATED in reader.kept(managed.jid))
-    who = f'{{<<"mallory">>, <<"{platform.domain}">>, <<>>}}'
-    platform.run(platform.xmpp, ERLANG.format(code=REMAINS.format(who=who)))
+    _remains(platform, LEFT)
     other = Machine(platform).define()
     try:
         manage(automation, hypervisor, other)
@@ -247,6 +259,7 @@ def test_a_new_node_has_nothing_of_one_that_is_gone(platform, managed, hyperviso
         with pytest.raises(Refused, match="forbidden|not-allowed"):
             Reader(mallory).kept(other.jid)
     finally:
+        _remains(platform, REMOVED)
         automation.act(hypervisor, HYPERVISOR, "unmanage", f"<item jid='{other.bare}'/>")
         other.remove()
 

@@ -13,6 +13,7 @@ from xml.etree import ElementTree as ET
 from archipel_protocol import errors, jids, namespaces as ns, pubsub
 
 from . import xmpp
+from .backoff import pauses
 
 # Items that the node keeps: who was offline reads there what it missed.
 KEPT = 100
@@ -30,7 +31,7 @@ _CONFIGURATION = {
 }
 _FORM = "http://jabber.org/protocol/pubsub#node_config"
 # Times that a new node may be another's in disguise.
-_TRIES = 3
+_TRIES = 10
 # Affiliations whose holders could tell lies there.
 _WRITERS = ("owner", "publisher", "publish-only")
 
@@ -71,15 +72,26 @@ async def _made_empty(session: xmpp.Session, node: str) -> bool:
     ejabberd knows nodes by numbers, and gives those of removed nodes to new ones. If it was killed after a removal, it
     may still have items and affiliations under that number; they go with the next removal.
     """
+    made = False
+    wait = pauses(first=0.2, largest=2)
     for dummy in range(_TRIES):
-        try:
-            await _ask(session, _create(node))
-        except xmpp.Conflict:
-            return False
+        if not made:
+            try:
+                await _ask(session, _create(node))
+            except xmpp.Conflict:
+                return False
+        made = True
         items, affiliations = await asyncio.gather(published(session, node), _affiliations(session, node))
         if not items and set(affiliations) <= {jids.bare(session.jid)}:
             return True
-        await remove(session, node)
+        try:
+            await remove(session, node)
+            made = False
+        except xmpp.Unreachable:
+            raise
+        except errors.ArchipelError:
+            # Its database refuses some removals when many come at once. Left as it is, the node would be refused.
+            await asyncio.sleep(next(wait))
     raise errors.ArchipelError(f"the server keeps what another node had on {node}, which is a new one")
 
 
