@@ -12,7 +12,7 @@ from __future__ import annotations
 import typing as t
 
 from . import _spec
-from ._agents import Agents
+from ._agents import Agents, Inventory
 from ._errors import AgentOffline, Conflict, HypervisorUnknown, InvalidSpec
 from ._spec import Spec
 from .archipel_protocol import jids
@@ -93,6 +93,12 @@ def _survey(agents: Agents, specs: t.Sequence[Spec]) -> Fleet:
     uuids = {identity(spec, agents.domain) for spec in specs}
     names = {spec["name"] for spec in specs if spec["name"] is not None}
     inventory = agents.inventory(sorted(names), sorted(uuids))
+    missing = _missing(inventory, specs, agents.domain)
+    registered = agents.registered(missing) if missing else ()
+    if registered:
+        # Of a machine that somebody else has made meanwhile?
+        inventory = agents.inventory(sorted(names), sorted(uuids))
+        registered = registered & set(_missing(inventory, specs, agents.domain))
     vms = list(inventory.vms)
     # One that was found by its name, has another UUID than the derived one and may be started: it must run nowhere
     # else, under whatever name.
@@ -102,15 +108,18 @@ def _survey(agents: Agents, specs: t.Sequence[Spec]) -> Fleet:
         answering = [node for node in agents.known if node not in inventory.silent]
         twins = agents.inventory(uuids=sorted(others), hypervisors=answering).vms
         vms += [vm for vm in twins if vm["name"] not in names]
-    seen = {vm[key] for vm in vms for key in ("name", "uuid")}
-    missing = [
+    silent = {node: error.message for node, error in inventory.silent.items()}
+    return Fleet(vms, agents.known, agents.domain, silent, inventory.holders, registered)
+
+
+def _missing(inventory: Inventory, specs: t.Sequence[Spec], domain: str) -> list[str]:
+    """The UUIDs of the machines that are to be there and were found nowhere."""
+    seen = {vm[key] for vm in inventory.vms for key in ("name", "uuid")}
+    return [
         uuid
-        for uuid, spec in ((identity(spec, agents.domain), spec) for spec in specs)
+        for uuid, spec in ((identity(spec, domain), spec) for spec in specs)
         if spec["state"] != "absent" and not {uuid, spec["name"]} & seen and uuid not in inventory.holders
     ]
-    silent = {node: error.message for node, error in inventory.silent.items()}
-    registered = agents.registered(missing) if missing else ()
-    return Fleet(vms, agents.known, agents.domain, silent, inventory.holders, registered)
 
 
 def identity(spec: Spec, domain: str) -> str:

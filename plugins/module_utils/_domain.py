@@ -68,6 +68,8 @@ def wanted(spec: Spec, name: str, uuid: str, creating: bool) -> Wanted:
             request["cloud_init"] = cloud_init
     if creating:
         request["defaults"] = _xml.text(_defaults(spec))
+        if spec["assume_lost"]:
+            request["assume_lost"] = spec["assume_lost"]
     return request
 
 

@@ -79,3 +79,12 @@ class Guest:
             with contextlib.suppress(Failed):
                 self.world.act(host, "unmanage", self.uuid)
             self.run(f"rm -f /tmp/{self.name}.*", host)
+
+
+@contextlib.contextmanager
+def moving_guest(world: World):
+    """A guest that is gone afterwards, when all is as it must be."""
+    guest = Guest(world)
+    yield guest
+    guest.remove()
+    world.settled()

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fault_world import INTERRUPTED, PATIENCE, RUNNING, World
-from moving_guest import BUSY, Guest
+from moving_guest import BUSY, Guest, moving_guest
 from people import until
 from test_archipel_agent_faults import FAULTS, KILL_SERVER
 from test_archipel_agent_killed import STEPS
@@ -48,10 +48,8 @@ def world(platform):
 
 @pytest.fixture
 def guest(world):
-    guest = Guest(world)
-    yield guest
-    guest.remove()
-    world.settled()
+    with moving_guest(world) as guest:
+        yield guest
 
 
 @pytest.fixture

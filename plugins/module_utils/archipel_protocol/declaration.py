@@ -62,6 +62,7 @@ class Wanted(t.TypedDict, total=False):
     shutdown_timeout: float  # seconds
     wait: bool
     wait_timeout: float  # seconds
+    assume_lost: list[str]  # hypervisors that a new machine is not looked for on
 
 
 class _StatedVolume(t.TypedDict):

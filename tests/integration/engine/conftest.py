@@ -64,6 +64,9 @@ class Store:
     async def manage(self, uuid, name):
         self.managed[uuid] = name
 
+    async def secure(self, uuid, lost):
+        """No other hypervisor is there."""
+
     async def release(self, uuid):
         self.managed.pop(uuid, None)
 

@@ -10,7 +10,7 @@ import os
 import shutil
 from pathlib import Path
 
-from . import machine
+from . import debian, machine
 from .process import locked, run, say
 from .topology import CACHE_ROOT
 
@@ -64,22 +64,9 @@ def install(shared: Path) -> None:
 
 
 def _build(target: Path, release: str) -> None:
-    root, hook, options = target / "root", target / "customize", target / "apt.conf"
+    root = target / "root"
     target.mkdir(parents=True)
-    hook.write_text(CUSTOMIZE)
-    options.write_text(machine.acquire_options())
-    # A mount namespace of its own: the mounts in the new root go away with mmdebstrap, also when it is killed.
-    run(
-        [
-            *("unshare", "--mount", "--propagation=private"),
-            *("mmdebstrap", "--mode=root", "--variant=minbase"),
-            f"--include={','.join(PACKAGES)}",
-            f"--aptopt={options}",
-            f'--customize-hook=sh {hook} "$1"',
-            *(release, root, "-"),
-        ],
-        stdin=machine.sources(release),
-    )
+    debian.install(root, release, PACKAGES, CUSTOMIZE)
     for name in ("vmlinuz", "initrd"):
         (found,) = (root / "boot").glob(f"{name}*-*")
         shutil.copyfile(found, target / name)

@@ -10,7 +10,7 @@ import os
 import shutil
 from pathlib import Path
 
-from . import machine
+from . import debian, machine
 from .process import locked, run, say
 from .topology import CACHE_ROOT
 
@@ -63,21 +63,6 @@ def _build(root: Path, release: str, customize: str) -> None:
     for leftover in CACHE_ROOT.glob("host-*.partial"):
         run(["rm", "-rf", "--one-file-system", leftover])
     partial = root.with_name(root.name + ".partial")
-    hook = CACHE_ROOT / "customize"
-    hook.write_text(customize)
-    options = CACHE_ROOT / "apt.conf"
-    options.write_text(machine.acquire_options())
-    # A mount namespace of its own: the mounts in the new root go away with mmdebstrap, also when it is killed.
-    run(
-        [
-            *("unshare", "--mount", "--propagation=private"),
-            *("mmdebstrap", "--mode=root", "--variant=minbase", "--skip=cleanup/apt"),
-            f"--include={','.join(PACKAGES)}",
-            f"--aptopt={options}",
-            f'--customize-hook=sh {hook} "$1"',
-            *(release, partial, "-"),
-        ],
-        stdin=machine.sources(release),
-    )
+    debian.install(partial, release, PACKAGES, customize, "--skip=cleanup/apt")
     shutil.rmtree(partial / "var/lib/apt/lists/partial", ignore_errors=True)
     os.rename(partial, root)

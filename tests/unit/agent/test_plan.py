@@ -85,7 +85,7 @@ def test_power(state, wanted, actions):
 def test_a_new_machine():
     changes = Changes({"/vm/drives/web.qcow2": VOLUME})
     made = plan.change(None, desired("running", autostart=True), prediction(), changes)
-    assert steps(made) == ["create_volume", "manage", "define", "set_autostart", "start"]
+    assert steps(made) == ["manage", "create_volume", "define", "set_autostart", "start"]
     assert made.actions == ["create volume default/web.qcow2", "define", "set autostart", "start"]
     assert made.before == {}
     assert made.after == {

@@ -21,7 +21,7 @@ WEB = (
 )
 
 
-def change(existing, stated, completions):
+def change(existing, stated, completions, exact=()):
     """What becomes of ``existing``, and how often the driver was asked, which makes such replacements in a text."""
     asked = []
 
@@ -31,7 +31,7 @@ def change(existing, stated, completions):
             xml = xml.replace(old, new)
         return xml
 
-    desired = Desired(UUID, "web", "present")
+    desired = Desired(UUID, "web", "present", exact=frozenset(exact))
     found = asyncio.run(prediction.change(parse(existing), desired, parse(stated), normalise))
     return None if found is None else domain_xml.serialise(found.definition), len(asked)
 
@@ -77,3 +77,27 @@ def test_what_libvirt_rewrites_besides_is_told_with_a_change():
     definition, questions = change(WEB % "<old/>", stated, [("<old/>", "<young/>")])
     assert "<young/>" in definition and "new" in definition
     assert questions == 2
+
+
+SHOWN = WEB.replace("</devices>", "<video><model type='vga'/></video></devices>")
+
+
+@pytest.mark.parametrize(
+    "stated, exact, questions",
+    [
+        # what libvirt would add by itself matters only where something is to go
+        ("<devices><video><model type='vga'/></video></devices>", ["video"], 0),
+        ("<title>new</title><devices><video><model type='vga'/></video></devices>", ["video"], 1),
+        ("<memory>1</memory><os><type>hvm</type></os><devices/>", ["video"], 3),
+    ],
+)
+def test_a_complete_list_of_devices_alone_is_no_question(stated, exact, questions):
+    assert change(SHOWN % "", f"<domain>{stated}</domain>", [], exact)[-1:] == (questions,)
+
+
+def test_what_libvirt_adds_by_itself_does_not_go():
+    """The driver gives every machine a display."""
+    stated = "<domain><memory>1024</memory><os><type>hvm</type></os><devices/></domain>"
+    existing = SHOWN % "<os><type>hvm</type></os>"
+    adds = [("<devices/>", "<devices><video><model type='vga'/></video></devices>")]
+    assert change(existing, stated, adds, ["video"]) == (None, 1)

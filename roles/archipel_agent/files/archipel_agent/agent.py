@@ -21,6 +21,7 @@ from archipel_protocol import errors, jids, namespaces as ns
 from . import (
     addresses,
     chat,
+    claims,
     config as configuration,
     gate,
     grants,
@@ -268,6 +269,10 @@ class Agent:
         self.spawn(entity.refresh(), f"look at {uuid}")
         self.hypervisor.count()
         self.tags.changed()
+
+    async def secure(self, uuid: str, lost: t.Container[str]) -> None:
+        """Raises ArchipelError where a machine that was brought under management is another hypervisor's."""
+        await claims.secure(self, uuid, lost)
 
     async def take_over(
         self, uuid: str, name: str, password: str, pushes: t.Any, profile: dict[str, str]

@@ -6,7 +6,7 @@
 It belongs to where libvirt says that it runs, else to where libvirt has it. The other one gives it up and removes the
 account, so that a new one is made: no credentials are asked for. A peer is believed in one thing: that a machine which
 is off here is active there. Else libvirt here must have it no more, or have seen it move away. Where nothing of this is
-so, people must say which of the two is to keep it.
+so, people must say which of the two is to keep it. A machine is made only where its account is.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from archipel_protocol import declaration as wire, errors, jids, namespaces as n
 
 from . import permissions
 from .dispatch import Reply, Request, handler
-from .handover import here, text_of
+from .handover import LOGIN, here, text_of
 from .libvirt_facade import libvirt
 from .peers import ask
 
@@ -63,12 +63,44 @@ async def press(agent: Agent, vm: VirtualMachineEntity) -> None:
         return  # the next login that fails brings it here again
     if state is None or moving:
         return
-    peers = list(agent.config.peers.values())
-    content = {"uuid": vm.uuid, "active": state in states.ACTIVE}
-    answers = await asyncio.gather(*(ask(agent, peer, CLAIM, content) for peer in peers), return_exceptions=True)
-    for peer, answer in zip(peers, answers):
+    for node, answer in (await _claim(agent, vm, state in states.ACTIVE)).items():
         if isinstance(answer, dict) and answer.get("managed"):
-            log.warning("%s manages %s, too, and has it; 'unmanage' it there or here", peer.node, vm.name)
+            log.warning("%s manages %s, too, and has it; 'unmanage' it there or here", node, vm.name)
+
+
+async def secure(agent: Agent, uuid: str, lost: t.Container[str]) -> None:
+    """Returns when a machine that is about to be made here is made nowhere else.
+
+    Two may ask for it at the same time, and no hypervisor sees what another one is about to do; but the server
+    gives the account to one of them. Whoever does not get it asks the others, all but those that are ``lost``, whether
+    they manage the machine. Raises ArchipelError where one does, or that cannot be known.
+    """
+    vm = agent.vms[uuid]
+    try:
+        await asyncio.wait_for(vm.account_known.wait(), LOGIN)
+    except asyncio.TimeoutError:
+        message = f"its account was not made on the XMPP server within {LOGIN:g} s, so it is not made either"
+        raise errors.ArchipelError(message, errors.CODE_DECLARATION) from None
+    if not vm.foreign:
+        return
+    for node, answer in (await _claim(agent, vm, False)).items():
+        if isinstance(answer, dict) and not answer.get("managed"):
+            continue
+        if isinstance(answer, dict):
+            message = f"{node} makes it at this moment, or has it; nothing was done here"
+        elif node in lost:
+            continue
+        else:
+            message = f"it has an account already, and {node}, which may have it, does not say so: {answer}"
+        raise errors.ArchipelError(message, errors.CODE_DECLARATION)
+
+
+async def _claim(agent: Agent, vm: VirtualMachineEntity, active: bool) -> dict[str, t.Any]:
+    """What each peer answers to a claim, or the exception that it ends with."""
+    peers = list(agent.config.peers.values())
+    content = {"uuid": vm.uuid, "active": active}
+    answers = await asyncio.gather(*(ask(agent, peer, CLAIM, content) for peer in peers), return_exceptions=True)
+    return dict(zip((peer.node for peer in peers), answers))
 
 
 # In a thread

@@ -359,8 +359,5 @@ async def _host_access(agent: t.Any, definition: Element | None, changes: storag
         reasons = await agent.libvirt.call(image_chains.chains_outside, changes.origins)
     if definition is None or reasons:
         return reasons
-    reasons = host_access.check(definition, {await _emulator(agent, definition)})
-    if not reasons:
-        xml = domain_xml.serialise(definition)
-        reasons = await agent.libvirt.call(image_chains.outside, xml, frozenset(changes.make))
-    return reasons
+    xml = domain_xml.serialise(definition)
+    return await agent.libvirt.call(image_chains.reaching_out, xml, frozenset(changes.make))

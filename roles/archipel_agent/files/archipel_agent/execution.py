@@ -42,7 +42,12 @@ class Execution:
     async def run(self, plan: Plan) -> None:
         """Take the steps; raises ArchipelError at the first that fails."""
         for step in plan.steps:
-            also = await _STEPS[step.do](self, step)
+            try:
+                also = await _STEPS[step.do](self, step)
+            except ArchipelError as exc:
+                if self._newly_managed:
+                    await self._release_if_not_ours(exc)
+                raise
             own = "" if step.do is Do.LIVE else step.label
             self.done += [label for label in (own, also) if label]
 
@@ -63,9 +68,13 @@ class Execution:
         await self._call(seeds.write, step.argument)
 
     async def _manage(self, step: Step) -> None:
-        # Before the definition: a domain without a row would be somebody else's in the next run.
-        self._newly_managed = not self._agent.is_managed(self._desired.uuid)
-        await self._agent.manage(self._desired.uuid, self._desired.name)
+        # Before the definition: a domain without a row would be somebody else's in the next run. And before volumes,
+        # which may be on storage that others share, who make the same machine at this moment.
+        uuid = self._desired.uuid
+        self._newly_managed = not self._agent.is_managed(uuid)
+        await self._agent.manage(uuid, self._desired.name)
+        if self._newly_managed:
+            await self._agent.secure(uuid, self._desired.assume_lost)
 
     async def _rename(self, step: Step) -> None:
         self._expected = await self._call(domains.rename, self._desired.uuid, step.argument)
@@ -74,12 +83,8 @@ class Execution:
     async def _define(self, step: Step) -> None:
         prediction = step.argument
         xml = domain_xml.serialise(prediction.definition)
-        try:
-            kept = await self._call(domains.define, self._desired.uuid, self._expected, xml)
-        except (LibvirtError, domains.Conflict) as exc:
-            if self._newly_managed:
-                await self._release_if_not_ours(exc)
-            raise
+        kept = await self._call(domains.define, self._desired.uuid, self._expected, xml)
+        self._newly_managed = False
         if not prediction.exact:
             return
         different = domain_xml.changes(prediction.definition, domain_xml.parse_domain(kept))
@@ -88,7 +93,7 @@ class Execution:
             raise ArchipelError(f"libvirt kept the definition with differences in {paths}", CODE_DECLARATION)
 
     async def _release_if_not_ours(self, fault: ArchipelError) -> None:
-        """After a definition that failed: a domain whose daemon died over the answer may exist all the same."""
+        """After a new machine that failed: a domain whose daemon died over the answer may exist all the same."""
         if not isinstance(fault, domains.Conflict):
             try:
                 if await self._call(domains.look, self._desired.uuid) is not None:

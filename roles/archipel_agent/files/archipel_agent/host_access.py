@@ -122,8 +122,9 @@ def _attributes(element: Element) -> str:
 def _check_foreign(domain: Element) -> list[str]:
     """Elements and attributes of a namespace pass through to QEMU; only metadata is libvirt's to keep."""
     reasons = []
+    metadata = {element for place in domain.findall("metadata") for element in place.iterdescendants()}
     for element in domain.iter():
-        if any(ancestor.tag == "metadata" for ancestor in element.iterancestors()):
+        if element in metadata:
             continue
         foreign = [name for name in element.attrib if name.startswith("{")]
         if str(element.tag).startswith("{") and element.getparent() is not domain:
@@ -171,7 +172,8 @@ def _check_device(device: Element, inside: t.Callable[..., bool]) -> list[str]:
     else:
         reasons = [] if tag in _HARMLESS else ["the device reaches the host, or is not known to be harmless"]
     # Whoever reads the first only, and whoever reads the last, would see different devices.
-    reasons += [f"<{name}> more than once" for name in _SINGLE if len(device.findall(name)) > 1]
+    tags = [child.tag for child in device]
+    reasons += [f"<{name}> more than once" for name in _SINGLE if tags.count(name) > 1]
     if any(element.get("file") for element in device.iter("rom")):
         reasons.append("a ROM file of the host")
     if device.find("log") is not None:

@@ -57,6 +57,14 @@ def images_outside(connection: libvirt.virConnect, definition: Element) -> list[
     return _images(connection, definition, is_inside)
 
 
+def reaching_out(connection: libvirt.virConnect, xml: str, to_make: t.Container[str] = ()) -> list[str]:
+    """Reasons why a definition, as libvirt dumps it, needs ``host_access``; ``to_make`` as for outside()."""
+    definition = domain_xml.parse_domain(xml)
+    board = (attribute_of(definition, "os/type", name) or None for name in ("arch", "machine"))
+    emulator = domains.emulator(connection, *board, definition.get("type"))
+    return host_access.check(definition, {emulator}) or outside(connection, xml, to_make)
+
+
 def outside(connection: libvirt.virConnect, xml: str, to_make: t.Container[str] = ()) -> list[str]:
     """Reasons why a definition needs ``host_access`` by what its images name, and by which files are another machine's.
 

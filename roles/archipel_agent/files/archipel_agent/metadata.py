@@ -110,7 +110,9 @@ def record(
 
 
 def without_machine(domain: Element) -> Element:
-    """A copy of ``domain`` without what declarations keep of it."""
+    """``domain`` without what declarations keep of it; a copy where it has such."""
+    if domain.find(f"metadata/{_MACHINE}") is None:
+        return domain
     clean = copy.deepcopy(domain)
     for place in clean.findall("metadata"):
         for machine in place.findall(_MACHINE):

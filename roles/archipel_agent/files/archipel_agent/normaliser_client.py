@@ -25,6 +25,11 @@ TYPES = ("qemu", "kvm")
 _LINE = 16 * domain_xml.MAX_CHARACTERS
 # Parts of the domain capabilities that depend on who asks, or on the state of the moment.
 _VOLATILE = ("features/sev", "features/sgx")
+# Seconds for which an answer is kept, so that a plan, its apply and the look under the machine's lock ask once. What
+# libvirt makes of a text follows from the text and from what is installed, which may change, as when QEMU is upgraded.
+_KEPT_FOR = 60.0
+# Characters of answers that are kept.
+_KEPT = 4 * domain_xml.MAX_CHARACTERS
 
 
 class _Died(Exception):
@@ -48,6 +53,7 @@ class Normaliser:
         self._turn = asyncio.Lock()
         self._compared: tuple[t.Any, t.Any] | None = None
         self._usable: dict[str, bool] = {}
+        self._known: dict[tuple[str, str], str] = {}
 
     async def start(self) -> None:
         """Start the process and compare it with the daemon, so that the first plan need not; if there is a daemon."""
@@ -71,13 +77,22 @@ class Normaliser:
             await self._prepare()
             if not self._usable.get(domain_type, False):
                 return None
+            if (domain_type, xml) in self._known:
+                return self._known[domain_type, xml]
             try:
                 reply = await self._ask({"call": "normalise", "xml": xml}, self.timeout)
             except _Died as exc:
                 raise ArchipelError(f"the definition cannot be planned: {exc}") from None
-        if "error" in reply:
-            raise LibvirtError(reply["error"], reply["code"])
+            if "error" in reply:
+                raise LibvirtError(reply["error"], reply["code"])
+            self._keep((domain_type, xml), reply["xml"])
         return str(reply["xml"])
+
+    def _keep(self, question: tuple[str, str], answer: str) -> None:
+        """Know an answer for a while. It may hold secrets, so it does not stay longer than it serves."""
+        if sum(map(len, self._known.values())) + len(answer) <= _KEPT:
+            self._known[question] = answer
+            asyncio.get_running_loop().call_later(_KEPT_FOR, self._known.pop, question, None)
 
     async def _prepare(self) -> None:
         """Have a process that was compared with the daemon as it is connected now."""
@@ -89,6 +104,7 @@ class Normaliser:
             # Also where it could not be started: another try can wait for another daemon.
             return
         self._usable = {}
+        self._known = {}
         try:
             if self._process is None:
                 await self._launch()

@@ -201,10 +201,10 @@ def change(existing: Existing | None, desired: Desired, prediction: Prediction |
             f"the virtual machine '{desired.name}' is {states.NAMES[state]}; only a guest that runs can be saved",
             CODE_DECLARATION,
         )
-    _make_volumes(plan, storage)
     if existing is None:
         plan.steps.append(Step(Do.MANAGE, ""))
-    elif existing.name != desired.name:
+    _make_volumes(plan, storage)
+    if existing is not None and existing.name != desired.name:
         down = [step for step in power if step.do in (*_DOWN, Do.RESUME, Do.WAKE)]
         if existing.active and not {step.do for step in down} & _DOWN:
             raise ArchipelError(

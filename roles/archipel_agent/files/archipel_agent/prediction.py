@@ -44,12 +44,15 @@ async def change(existing: Element, desired: Desired, wanted: Element, normalise
     The cheap questions come first: most declarations state what is there already.
     """
     name = domain_xml.text_of(existing, "name")
-    alone = None
-    if desired.exact & IMPLICIT:
-        alone = await _alone(existing, name, wanted, normalise)
-    candidate = overlay.overlay(existing, wanted, name, desired.exact, alone)
+    candidate = overlay.overlay(existing, wanted, name, desired.exact)
     if domain_xml.equal(candidate, existing):
         return None
+    if _loses_implicit(existing, candidate, desired.exact):
+        # Only libvirt can tell whether it would add them again.
+        alone = await _alone(existing, name, wanted, normalise)
+        candidate = overlay.overlay(existing, wanted, name, desired.exact, alone)
+        if domain_xml.equal(candidate, existing):
+            return None
     try:
         completed = await _complete(candidate, normalise)
     except LibvirtError:
@@ -67,6 +70,14 @@ async def change(existing: Element, desired: Desired, wanted: Element, normalise
     if untouched is not None and domain_xml.equal(completed, untouched):
         return None
     return Prediction(completed, True)
+
+
+def _loses_implicit(existing: Element, candidate: Element, exact: frozenset[str]) -> bool:
+    """Whether ``candidate`` lacks a device of a class in ``exact`` that libvirt may have added to ``existing``."""
+    if not exact & IMPLICIT:
+        return False
+    before, after = (domain_xml.device_keys(domain_xml.devices_of(one)) for one in (existing, candidate))
+    return any(key[0] in exact & IMPLICIT for key in set(before).difference(after))
 
 
 def _is_stated(existing: Element, candidate: Element, completed: Element) -> bool:

@@ -60,6 +60,8 @@ class VirtualMachineEntity(Entity):
         self.foreign = False
         # Held while a new password is being set.
         self.renewal = asyncio.Lock()
+        # Whether it is known whose the account is.
+        self.account_known = asyncio.Event()
         self.show(*states.LIBVIRT_LOST)
 
     # Presence
@@ -138,7 +140,7 @@ class VirtualMachineEntity(Entity):
             session = await self._try_passwords(row.password, row.next_password, *self.agent.store.former(self.bare))
             if session is None and row.releasing:
                 # The account is gone already, or it is somebody else's.
-                self.foreign = True
+                self._is_foreign()
             elif session is None:
                 # The account may have been removed behind our back.
                 await self._register(row.password)
@@ -146,6 +148,7 @@ class VirtualMachineEntity(Entity):
             if session is None:
                 raise xmpp.NotAuthorized(f"the server refuses the password that {self.bare} was registered with")
             self.foreign = False
+            self.account_known.set()
             return session
 
     async def on_login(self, session: xmpp.Session) -> None:
@@ -179,14 +182,20 @@ class VirtualMachineEntity(Entity):
         except xmpp.Conflict:
             row = self.agent.store.row(self.bare)
             if row is not None and row.registered:
-                self.foreign = True
+                self._is_foreign()
                 self.agent.spawn(claims.press(self.agent, self), f"claim of {self.uuid}")
                 raise xmpp.NotAuthorized(
                     f"the account {self.bare} exists and has another password than this agent knows; where no other"
                     " hypervisor manages this machine, remove the account on the XMPP server"
                 ) from None
+        else:
+            self.account_known.set()
         self.agent.store.change(self.bare, registered=True)
         self.agent.pushes.unmake(self.bare)
+
+    def _is_foreign(self) -> None:
+        self.foreign = True
+        self.account_known.set()
 
     def use_password(self, password: str) -> None:
         """Takes over a password that counts on the server where ours do not; it is replaced at the next login."""
@@ -214,6 +223,8 @@ class VirtualMachineEntity(Entity):
     def keep(self) -> None:
         """Takes a release back that did not come to its end."""
         self.foreign = False
+        if not self.online.is_set():
+            self.account_known.clear()
         if self._releasing is not None:
             self._releasing.cancel()
             self._releasing = None

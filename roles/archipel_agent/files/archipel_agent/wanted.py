@@ -49,6 +49,7 @@ class Desired:
     shutdown_timeout: float = 60.0
     wait: bool = True
     wait_timeout: float = 60.0
+    assume_lost: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,6 +217,7 @@ def _desired(one: t.Any, path: str) -> Desired:
         shutdown_timeout=_seconds(one, "shutdown_timeout", path, Desired.shutdown_timeout),
         wait=_of_type(one, "wait", bool, path, True),
         wait_timeout=_seconds(one, "wait_timeout", path, Desired.wait_timeout),
+        assume_lost=tuple(_strings(one, "assume_lost", path) or ()),
     )
 
 
