@@ -85,6 +85,8 @@ class Guest:
 def moving_guest(world: World):
     """A guest that is gone afterwards, when all is as it must be."""
     guest = Guest(world)
-    yield guest
-    guest.remove()
+    try:
+        yield guest
+    finally:
+        guest.remove()
     world.settled()
