@@ -19,7 +19,7 @@ from archipel_protocol import declaration as wire, errors, jids, namespaces as n
 
 from . import permissions
 from .dispatch import Reply, Request, handler
-from .handover import LOGIN, here, text_of
+from .handover import LOGIN, here
 from .libvirt_facade import libvirt
 from .peers import ask
 
@@ -37,9 +37,9 @@ CLAIM = "claim"
 async def claim(entity: HypervisorEntity, request: Request) -> Reply:
     """{"uuid": str, "active": bool} -> {"managed": bool}: the sender has it; whether it is managed here, too."""
     agent, peer, asked = entity.agent, jids.node(request.sender), wire.decode(request.text)
-    uuid, active = text_of(asked, "uuid"), asked.get("active")
-    if not isinstance(active, bool):
-        raise errors.MalformedRequest("claim needs 'active', true or false")
+    uuid, active = asked.get("uuid"), asked.get("active")
+    if not isinstance(uuid, str) or not jids.is_uuid(uuid) or not isinstance(active, bool):
+        raise errors.MalformedRequest("claim needs 'uuid', a UUID in lower case, and 'active', true or false")
     if not agent.is_managed(uuid):
         return wire.encode({"managed": False})
     # Not while it is on its way, which is settled by itself.
