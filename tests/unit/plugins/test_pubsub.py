@@ -317,8 +317,15 @@ def test_a_new_node_with_remains_of_another_is_made_again(remains):
 
 def test_a_new_node_that_never_is_one_is_an_error():
     client = Client(*[None, parsed(FORM), parsed(AFFILIATIONS), None] * 3)
-    with pytest.raises(ArchipelError, match="keeps what another node had on /n"):
+    with pytest.raises(ArchipelError, match="gives the new node /n affiliations of another one"):
         Service(client, "pubsub.example.org").create("/n", {})
+
+
+def test_a_new_node_with_items_that_nobody_can_remove_is_one():
+    remains = [None, parsed(FORM), parsed(ALONE), parsed(ITEMS), None]
+    client = Client(*remains, *remains, None, parsed(FORM), parsed(ALONE))
+    Service(client, "pubsub.example.org").create("/n", {})
+    assert not client.answers
 
 
 def test_affiliations_are_set():

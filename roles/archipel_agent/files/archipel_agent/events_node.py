@@ -13,7 +13,6 @@ from xml.etree import ElementTree as ET
 from archipel_protocol import errors, jids, namespaces as ns, pubsub
 
 from . import xmpp
-from .backoff import pauses
 
 # Items that the node keeps: who was offline reads there what it missed.
 KEPT = 100
@@ -31,7 +30,8 @@ _CONFIGURATION = {
 }
 _FORM = "http://jabber.org/protocol/pubsub#node_config"
 # Times that a new node may be another's in disguise.
-_TRIES = 10
+_TRIES = 3
+_PAUSE = 0.3  # seconds
 # Affiliations whose holders could tell lies there.
 _WRITERS = ("owner", "publisher", "publish-only")
 
@@ -49,10 +49,9 @@ def digest(readers: t.Iterable[str]) -> str:
 async def ensure(session: xmpp.Session, node: str, readers: frozenset[str]) -> None:
     """The node exists, is ours alone, and ``readers``, bare JIDs, are those who can read it. Raises Foreign."""
     own = jids.bare(session.jid)
-    affiliations = {own: "owner"}
-    existed = not await _made_empty(session, node)
-    if existed:
-        affiliations = await _affiliations(session, node)
+    made = await _made(session, node)
+    affiliations = await _affiliations(session, node) if made is None else made
+    if made is None:
         writers = sorted(jid for jid, one in affiliations.items() if one in _WRITERS and jid != own)
         if writers:
             raise Foreign(f"the node {node} is refused: {', '.join(writers)} can write on it, too")
@@ -62,37 +61,39 @@ async def ensure(session: xmpp.Session, node: str, readers: frozenset[str]) -> N
     changes.update({jid: "none" for jid in affiliations if jid not in readers and jid != own})
     if changes:
         await _ask(session, _entries(node, "affiliation", changes))
-    if existed:
+    if made is None or not set(made) <= {own}:
         await _unsubscribe_others(session, node, readers)
 
 
-async def _made_empty(session: xmpp.Session, node: str) -> bool:
-    """Makes the node; False: there is one. Raises ArchipelError where the server gives nothing but another's.
+async def _made(session: xmpp.Session, node: str) -> dict[str, str] | None:
+    """Makes the node; its affiliations, None where there is one already.
 
     ejabberd knows nodes by numbers, and gives those of removed nodes to new ones. If it was killed after a removal, it
-    may still have items and affiliations under that number; they go with the next removal.
+    may still have affiliations and items under that number. They go with the next removal; items that no affiliation
+    knows of any more (23.01) do not, and nobody can remove them.
     """
+    own = jids.bare(session.jid)
     made = False
-    wait = pauses(first=0.2, largest=2)
-    for dummy in range(_TRIES):
+    affiliations: dict[str, str] = {}
+    for tries in range(1, _TRIES + 1):
         if not made:
             try:
                 await _ask(session, _create(node))
             except xmpp.Conflict:
-                return False
+                return None
         made = True
         items, affiliations = await asyncio.gather(published(session, node), _affiliations(session, node))
-        if not items and set(affiliations) <= {jids.bare(session.jid)}:
-            return True
+        if tries == _TRIES or not items and set(affiliations) <= {own}:
+            break
         try:
             await remove(session, node)
             made = False
         except xmpp.Unreachable:
             raise
         except errors.ArchipelError:
-            # Its database refuses some removals when many come at once. Left as it is, the node would be refused.
-            await asyncio.sleep(next(wait))
-    raise errors.ArchipelError(f"the server keeps what another node had on {node}, which is a new one")
+            # Its database refuses some removals when many come at once.
+            await asyncio.sleep(_PAUSE)
+    return affiliations
 
 
 async def remove(session: xmpp.Session, node: str) -> None:
