@@ -17,7 +17,8 @@ from fault_world import DECLARATION, MACHINE, RUNNING, World
 from playing import play
 
 ROUNDS = 3
-# In `make faults`: where the server cuts the loser's login off, a round lasts as long as that login's time limit.
+# The login by which the loser finds out whose the account is was seen to hang for 40 s; it is not known why. It then
+# refuses the machine for want of an account: not twice, but late, and with another reason than is asserted here.
 OFTEN = "ARCHIPEL_FAULT_STEPS" in os.environ
 
 
@@ -51,7 +52,7 @@ def test_an_agent_makes_it_once(world, machine):
     assert world.settled().state(uuid) == RUNNING
 
 
-@pytest.mark.skipif(not OFTEN, reason="a round may last longer than the rest of the file; `make faults` runs it")
+@pytest.mark.skipif(not OFTEN, reason="its login hangs now and then, unexplained; `make faults` shows it")
 @pytest.mark.parametrize("number", range(ROUNDS))
 def test_one_of_two_agents_makes_it(world, machine, number):
     """Both are asked past the modules, which would have looked at the other one first."""
@@ -59,9 +60,7 @@ def test_one_of_two_agents_makes_it(world, machine, number):
     found = dict(zip(world.hosts, both(lambda host, go: _apply(world, host, name, uuid, go), *world.hosts)))
     (here,) = [host for host, one in found.items() if "error" not in one]
     told = found[world.other(here)]["error"]
-    # A login that the server cuts off tells nothing about the account; without knowing whose it is, nothing is made.
-    reasons = (f"{here} makes it at this moment", f"{here}, which may have it, does not say so", "account was not made")
-    assert any(reason in told for reason in reasons), told
+    assert f"{here} makes it at this moment" in told or f"{here}, which may have it, does not say so" in told
     truth = world.settled()
     assert (truth.places(uuid), truth.state(uuid)) == ([here], RUNNING)
     assert _apply(world, here, name, uuid) == {"uuid": uuid}

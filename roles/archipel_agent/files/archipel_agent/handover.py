@@ -44,7 +44,7 @@ async def query(entity: HypervisorEntity, request: Request) -> Reply:
     peer is about to move it here.
     """
     asked, facade = wire.decode(request.text), entity.agent.libvirt
-    uuid = text_of(asked, "uuid")
+    uuid = _text_of(asked, "uuid")
     needs = migration_needs.decode(asked["needs"]) if "needs" in asked else None
     state, dummy = await facade.call(here, uuid)
     if state is None and asked.get("announced") is True:
@@ -65,7 +65,7 @@ async def offer(entity: HypervisorEntity, request: Request) -> Reply:
     """
     agent = entity.agent
     offered = wire.decode(request.text)
-    uuid, name, password = (text_of(offered, key) for key in ("uuid", "name", "password"))
+    uuid, name, password = (_text_of(offered, key) for key in ("uuid", "name", "password"))
     async with agent.mutex(uuid):
         state, dummy = await agent.libvirt.call(here, uuid)
         if state is None:
@@ -109,8 +109,7 @@ async def _await_login(vm: VirtualMachineEntity, password: str | None) -> None:
     raise errors.ArchipelError(message, errors.CODE_HANDOVER)
 
 
-def text_of(content: dict[str, t.Any], key: str) -> str:
-    """A text of a request; raises MalformedRequest."""
+def _text_of(content: dict[str, t.Any], key: str) -> str:
     value = content.get(key)
     if not isinstance(value, str) or not value or (key == "uuid" and not jids.is_uuid(value)):
         raise errors.MalformedRequest(f"'{key}' is missing or malformed")
