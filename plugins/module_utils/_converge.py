@@ -162,6 +162,9 @@ class _Run:
             request = {"vms": wanted, "facts": not planning}
             action, work = (declaration.PLAN, 0.0) if planning else (declaration.APPLY, self._work(steps))
             self.agents.begin(steps, first.host, action, request, work)
+            for step, one in zip(steps, wanted):
+                if not planning and any("clone" in volume for volume in one.get("volumes", ())):
+                    self.moves.begin_copy(step.host, self._decision(step.index))
 
     def _send_move(self, step: Step, planning: bool) -> None:
         decision, spec = self._decision(step.index), self.specs[step.index]
@@ -181,8 +184,8 @@ class _Run:
         if isinstance(answer, (AgentOffline, NoAnswer)) and step.target is None:
             # The others on it would wait as long for the same.
             self.lost[step.host] = answer
-        if step.target is not None and not planning:
-            self.moves.end(self._decision(step.index))
+        if not planning:
+            self.moves.end(step.host, self._decision(step.index).uuid)
         if planning and not self.manner.check:
             if step.target is not None:
                 if isinstance(answer, ArchipelError):

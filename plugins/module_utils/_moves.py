@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Archipel maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Tells how far live migrations are, while a module waits for their end.
+"""Tells how far live migrations and copies of disks are, while a module waits for their end.
 
 Private to this collection; it may change without notice.
 """
@@ -21,27 +21,33 @@ _PAUSE = 2.0
 
 
 class Moves:
-    """What moves now. Agents are asked only where somebody watches ``progress``."""
+    """What moves or is copied now. Agents are asked only where somebody watches ``progress``."""
 
     def __init__(self, agents: Agents, progress: Progress) -> None:
         self._agents = agents
         self._progress = progress
-        self._events: dict[str, dict[str, Event]] = {}  # by source and UUID
+        self._events: dict[str, dict[str, Event]] = {}  # by hypervisor and UUID
         if progress.watched:
             agents.client.beside(self._look)
 
     def begin(self, decision: Decision) -> None:
         """It, which has a target, moves from now on."""
         event = Event(decision.name, f"moves from {decision.host} to {decision.target}")
-        self._events.setdefault(str(decision.host), {})[decision.uuid] = event
+        self._begin(str(decision.host), decision.uuid, event)
         self._progress.tell(event)
 
-    def end(self, decision: Decision) -> None:
-        """It has moved, or has not."""
-        moving = self._events.get(str(decision.host), {})
-        moving.pop(decision.uuid, None)
-        if not moving:
-            self._events.pop(str(decision.host), None)
+    def begin_copy(self, node: str, decision: Decision) -> None:
+        """Its disks are copied on ``node``, if they are not there yet; only the agent knows, so nothing is told now."""
+        self._begin(node, decision.uuid, Event(decision.name, f"copies its disks on {node}"))
+
+    def end(self, node: str, uuid: str) -> None:
+        """It has moved from ``node``, or is copied there, or not."""
+        self._events.get(node, {}).pop(uuid, None)
+        if not self._events.get(node, True):
+            del self._events[node]
+
+    def _begin(self, node: str, uuid: str, event: Event) -> None:
+        self._events.setdefault(node, {})[uuid] = event
 
     async def _look(self) -> None:
         while True:
@@ -55,7 +61,7 @@ class Moves:
         events = self._events.get(node, {})
         answer = await self._agents.asked(node, declaration.PROGRESS, {"uuids": sorted(events)})
         if isinstance(answer, ArchipelError):
-            return  # who asked for the move will be told
+            return  # who asked for the work will be told
         for job in answer.get("jobs", ()):
             event = events.get(job["uuid"])
             if event is not None:

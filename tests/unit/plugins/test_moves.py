@@ -18,8 +18,8 @@ WEB = Decision("web", "1", "hv1", target="hv2")
 SENT = {"jobs": [{"uuid": "1", "percent": 42, "remaining": 130 << 20}, {"uuid": "2", "percent": 1, "remaining": 1}]}
 
 
-def told(tmp_path, monkeypatch, *answers) -> list:
-    """(percent, detail) of the events while web moves, and agents answer one after the other."""
+def told(tmp_path, monkeypatch, *answers, begin=lambda moves: moves.begin(WEB)) -> list:
+    """(percent, detail) of the events while something is done to web, and agents answer one after the other."""
     monkeypatch.setattr(_moves, "_PAUSE", 0)
     left, works = list(answers), []
 
@@ -35,10 +35,11 @@ def told(tmp_path, monkeypatch, *answers) -> list:
     agents = types.SimpleNamespace(asked=asked, client=types.SimpleNamespace(beside=works.append))
     (tmp_path / FILE).touch()
     moves = _moves.Moves(agents, Progress(str(tmp_path)))
-    moves.begin(WEB)
+    begin(moves)
     asyncio.run(wait())
     found = [json.loads(line) for line in (tmp_path / FILE).read_text().splitlines()]
-    assert {(one["vm"], one["action"]) for one in found} == {("web", "moves from hv1 to hv2")}
+    assert {one["vm"] for one in found} == {"web"}
+    assert len({one["action"] for one in found}) == 1
     return [(one["percent"], one["detail"]) for one in found]
 
 
@@ -61,7 +62,13 @@ def test_one_that_has_moved_is_not_asked_for_while_another_moves():
     other = WEB._replace(uuid="2")
     for one in (WEB, other):
         moves.begin(one)
-    moves.end(WEB)
+    moves.end("hv1", "1")
     assert {node: list(events) for node, events in moves._events.items()} == {"hv1": ["2"]}
-    moves.end(other)
+    moves.end("hv1", "2")
     assert moves._events == {}
+    moves.end("hv2", "2")
+
+
+def test_a_copy_is_told_of_when_there_is_one(tmp_path, monkeypatch):
+    found = told(tmp_path, monkeypatch, {"jobs": []}, SENT, begin=lambda moves: moves.begin_copy("hv1", WEB))
+    assert found == [(42, "130MiB left")]

@@ -23,6 +23,7 @@ from . import (
     chat,
     claims,
     config as configuration,
+    disk_copies,
     gate,
     grants,
     libvirt_facade,
@@ -113,6 +114,7 @@ class Agent:
         self.hypervisor = HypervisorEntity(self)
         self.vms: dict[str, VirtualMachineEntity] = {}
         self.guests = addresses.Guests(self.libvirt, self.spawn)
+        self.disk_copies = disk_copies.DiskCopies(self.libvirt)
         self.logins = asyncio.Semaphore(LOGINS)
         self.gate = gate.Gate()
         self.chat = chat.Chat()

@@ -110,7 +110,7 @@ async def _fill(agent: Agent, parent: VirtualMachineEntity, child: VirtualMachin
     parent.show("dnd", f"Cloning to {child.name}")
     try:
         for one in copies:
-            await agent.libvirt.call_apart(volumes.make, one.volume)
+            await agent.disk_copies.make(child.uuid, one.volume)
         # Not through us, but it may have been started meanwhile, and have written to what was being copied.
         _refuse_active(await agent.libvirt.call(domains.look, parent.uuid))
     finally:

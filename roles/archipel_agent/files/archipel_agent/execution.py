@@ -56,8 +56,7 @@ class Execution:
 
     async def _create_volume(self, step: Step) -> None:
         if storage.origin(step.argument):
-            # A copy takes as long as it takes.
-            await self._agent.libvirt.call_apart(volumes.make, step.argument)
+            await self._agent.disk_copies.make(self._desired.uuid, step.argument)
         else:
             await self._call(volumes.make, step.argument)
 

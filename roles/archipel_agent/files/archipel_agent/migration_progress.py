@@ -1,7 +1,10 @@
 # SPDX-FileCopyrightText: 2026 Archipel maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How far a live migration is: in the machine's presence, and for who asks. libvirt has no event for it."""
+"""How far a live migration is: in the machine's presence, and for who asks, who learns of copies of disks, too.
+
+libvirt has no event for either.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ _PAUSE = 3.0
 
 
 class Standing(t.NamedTuple):
-    """Per cent of the data that is over there, and the bytes that are not; a guest that works makes them more again."""
+    """Per cent of the data that is there, and the bytes that are not; a guest that works makes them more again."""
 
     percent: int
     remaining: int
@@ -34,19 +37,26 @@ class Standing(t.NamedTuple):
     ns.DECLARATION, wire.PROGRESS, "declaration_inventory", on="hypervisor", code=errors.CODE_VM_MIGRATE, reads=True
 )
 async def progress(entity: HypervisorEntity, request: Request) -> Reply:
-    """{"uuids": [str]} -> {"jobs": [Job]}, of those that are on their way from here."""
-    agent, jobs = entity.agent, []
+    """{"uuids": [str]} -> {"jobs": [Job]}, of those that are on their way from here, or whose disks are copied here."""
+    jobs = []
     for uuid in wanted.uuids(wire.decode(request.text)):
-        vm = agent.vms.get(uuid)
-        if vm is None or not vm.moving:
-            continue
         try:
-            found = await agent.libvirt.call(standing, uuid)
+            found = await _standing(entity.agent, uuid)
         except errors.ArchipelError:
             continue  # it has just arrived
         if found is not None:
             jobs.append(wire.Job(uuid=uuid, percent=found.percent, remaining=found.remaining))
     return wire.encode({"jobs": jobs})
+
+
+async def _standing(agent: Agent, uuid: str) -> Standing | None:
+    vm = agent.vms.get(uuid)
+    if vm is not None and vm.moving:
+        return await agent.libvirt.call(standing, uuid)
+    written = await agent.disk_copies.written(uuid)
+    if written is None or not 0 <= written.there <= written.whole or not written.whole:
+        return None
+    return Standing(100 * written.there // written.whole, written.whole - written.there)
 
 
 async def show(agent: Agent, vm: VirtualMachineEntity) -> None:
