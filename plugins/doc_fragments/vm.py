@@ -18,7 +18,8 @@ RELATIONS = """
     description:
       - Names of others of the declared virtual machines, which come first. This one is made, moved, started or changed
         once they are as they are declared, and not at all if one of them fails.
-      - To be running is to be as declared as soon as the guest runs, whatever has come up inside of it.
+      - To be running is to be as declared as soon as the guest runs, unless the other one says more with
+        O(vms[].wait_for) or O(vms[].start_delay).
       - Virtual machines that are to be stopped or removed go in the opposite order.
     type: list
     elements: str
@@ -91,8 +92,8 @@ options:
       - A new one needs it, unless the platform has one hypervisor only.
       - Before anything moves, and in check mode, both hypervisors are asked whether it can - processor, free memory,
         networks, storage, media, devices, the way from the one to the other - and all reasons against it are told.
-      - How far a live migration is, is printed while the task runs, if it runs on the controller itself and not in the
-        background or with C(no_log).
+      - How far a live migration is, or a copy of a disk, is printed while the task runs, if it runs on the controller
+        itself and not in the background or with C(no_log).
     type: str
   assume_lost:
     description:
@@ -219,9 +220,34 @@ options:
     type: bool
     default: true
   wait_timeout:
-    description: Seconds to wait for a state, or for a migration.
+    description: Seconds to wait for a state, for what O(wait_for) says, or for a migration.
     type: float
     default: 120
+  wait_for:
+    description:
+      - How far the guest of a virtual machine that is V(running) or V(restarted) has come up before the task goes on,
+        and others that depend on it.
+      - V(state) looks no further than that it runs.
+      - V(guest_agent) is the guest agent connected. It needs a channel V(org.qemu.guest_agent.0) in O(channels).
+      - V(address) is any address that the guest agent tells, or libvirt's DHCP server has leased since the start. It
+        needs that channel, or an interface on one of libvirt's networks. Leases are known only on the hypervisor where
+        they were given, so a guest that moves needs the channel.
+      - It fails after O(wait_timeout), and where what it needs is not declared, before anything changes.
+      - A virtual machine that runs already is waited for where it has not come so far; whether a lease is from before
+        its start is not known then. To wait is no change. Nothing is waited for in check mode, or without O(wait).
+    type: str
+    choices:
+      - state
+      - guest_agent
+      - address
+    default: state
+  start_delay:
+    description:
+      - Seconds that pass after a start, and after what O(wait_for) waits for, before the task goes on, and others that
+        depend on it.
+      - Nothing passes where it runs already, or without O(wait).
+    type: float
+    default: 0
   xml:
     description:
       - Domain XML of libvirt, whole or in part, for what has no option here. The other options are laid over it.

@@ -27,6 +27,12 @@ from .archipel_protocol.errors import ArchipelError, MalformedRequest
 _PLANNING = Limits(None, None, 16, 4, declaration.MAX_BATCH)
 # Seconds that an agent may take to see whether a machine can move: its own login, its peer's answer.
 _FORESIGHT = 40.0
+# What is told when a machine is worked on that is waited for, by states.WAIT_FOR.
+_WAITS = {
+    "state": "is waited for",
+    "guest_agent": "is waited for until its guest agent is connected",
+    "address": "is waited for until it has an address",
+}
 _OFF = frozenset(states.NAMES[state] for state in (states.SHUTOFF, states.SAVED))
 
 
@@ -139,11 +145,12 @@ class _Run:
         frees = decision.existing is not None and (state == "absent" or (state in ("stopped", "saved") and active))
         if not decision.target:
             first = [Step(index, host, None, True, "stopped")] if active and index in self.manner.graceful else []
-            return [*first, Step(index, host, None, frees)]
+            return [*first, Step(index, host, None, frees, waits=_spec.waits(self.specs[index]))]
         if state == "stopped":
             # What is off moves without its memory.
             return [Step(index, host, None, frees), Step(index, host, decision.target)]
-        return [Step(index, host, decision.target), Step(index, decision.target)]
+        waits = _spec.waits(self.specs[index])
+        return [Step(index, host, decision.target), Step(index, decision.target, waits=waits)]
 
     def _send(self, batch: t.Sequence[Step], planning: bool) -> None:
         first = batch[0]
@@ -162,8 +169,10 @@ class _Run:
             request = {"vms": wanted, "facts": not planning}
             action, work = (declaration.PLAN, 0.0) if planning else (declaration.APPLY, self._work(steps))
             self.agents.begin(steps, first.host, action, request, work)
-            for step, one in zip(steps, wanted):
-                if not planning and any("clone" in volume for volume in one.get("volumes", ())):
+            for step, one in () if planning else zip(steps, wanted):
+                if step.waits:
+                    self._tell(step.index, _WAITS[self.specs[step.index]["wait_for"]])
+                if any("clone" in volume for volume in one.get("volumes", ())):
                     self.moves.begin_copy(step.host, self._decision(step.index))
 
     def _send_move(self, step: Step, planning: bool) -> None:
@@ -190,7 +199,7 @@ class _Run:
             if step.target is not None:
                 if isinstance(answer, ArchipelError):
                     self._failed(step, answer)
-            elif not isinstance(answer, ArchipelError) and not answer.get("changed") and not answer.get("error"):
+            elif not isinstance(answer, ArchipelError) and not any(map(answer.get, ("changed", "waits", "error"))):
                 self._declared(step, answer)
                 self.settled.add(step.index)
             queue.done(step.index)
@@ -271,7 +280,7 @@ class _Run:
     def _work(self, steps: t.Iterable[Step]) -> float:
         """Seconds that declarations may take, one after another."""
         specs = [self.specs[step.index] for step in steps]
-        return sum(spec["shutdown_timeout"] + spec["wait_timeout"] for spec in specs)
+        return sum(spec["shutdown_timeout"] + spec["wait_timeout"] + spec["start_delay"] for spec in specs)
 
     def _moved(self, step: Step, answer: t.Mapping[str, t.Any]) -> None:
         outcome = self.outcomes[step.index]

@@ -12,7 +12,7 @@ import typing as t
 from xml.etree import ElementTree as ET
 
 from . import _vm_cloud_init, _vm_devices, _vm_network, _vm_storage, _vm_system, _xml
-from ._spec import Spec, defines
+from ._spec import Spec, defines, waits
 from .archipel_protocol.declaration import Wanted
 
 # Options that say all that is to be there of a class of devices.
@@ -46,6 +46,8 @@ def wanted(spec: Spec, name: str, uuid: str, creating: bool) -> Wanted:
         "wait": spec["wait"],
         "wait_timeout": spec["wait_timeout"],
     }
+    if waits(spec):
+        request["wait_for"], request["start_delay"] = spec["wait_for"], spec["start_delay"]
     if spec["protected"] is not None:
         request["protected"] = spec["protected"]
     if spec["state"] == "absent":

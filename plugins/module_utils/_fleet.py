@@ -23,7 +23,7 @@ from .archipel_protocol.declaration import Facts
 from .archipel_protocol.errors import ArchipelError
 
 # What of ``defaults`` says how something is done, so that it also counts for machines that are not declared one by one.
-HOW = ("force", "shutdown_timeout", "wait", "wait_timeout", "migration", "remove_disks")
+HOW = ("force", "shutdown_timeout", "wait", "wait_timeout", "wait_for", "start_delay", "migration", "remove_disks")
 _COMMANDS = ("running", "stopped", "paused", "saved", "restarted")
 LIMITS = ("max_parallel", "max_parallel_per_hypervisor", "max_migrations", "max_migrations_per_source")
 _STATES = list(dict.fromkeys(states.NAMES.values()))

@@ -20,7 +20,7 @@ class Step(t.NamedTuple):
     """One thing that is asked for. ``index`` is the machine's declaration, ``host`` who is asked.
 
     ``target``: it is a migration, to there. ``frees``: it gives a name or resources back, so others come after it.
-    ``state``: in the place of the declared one.
+    ``state``: in the place of the declared one. ``waits``: its answer comes long after the work is done.
     """
 
     index: int
@@ -28,6 +28,7 @@ class Step(t.NamedTuple):
     target: str | None = None
     frees: bool = False
     state: str | None = None
+    waits: bool = False
 
 
 class Limits(t.NamedTuple):
@@ -89,7 +90,8 @@ class Queue:
             counts.add(step)
             self._busy[index] = step
             batch = open_batches.get(step.host)
-            if step.target is not None:
+            if step.target is not None or (step.waits and index in self._dependents):
+                # In a request of its own: nobody goes on later than they may.
                 batches.append([step])
             elif batch is None or len(batch) == self._limits.batch:
                 open_batches[step.host] = [step]

@@ -60,6 +60,8 @@ def argument_spec() -> dict[str, dict[str, t.Any]]:
         "shutdown_timeout": {"type": "float", "default": 60.0},
         "wait": {"type": "bool", "default": True},
         "wait_timeout": {"type": "float", "default": 120.0},
+        "wait_for": {"type": "str", "choices": list(states.WAIT_FOR), "default": states.WAIT_FOR[0]},
+        "start_delay": {"type": "float", "default": 0.0},
         "xml": {"type": "str", "no_log": True},  # it may hold passwords
     }
     for part in _PARTS:
@@ -70,6 +72,12 @@ def argument_spec() -> dict[str, dict[str, t.Any]]:
 def defines(spec: Spec) -> bool:
     """Whether a declaration says anything about the definition."""
     return any(spec.get(option) is not None for option in DEFINITION)
+
+
+def waits(spec: Spec) -> bool:
+    """Whether it is waited for longer than until the guest runs."""
+    more = spec["wait_for"] != states.WAIT_FOR[0] or spec["start_delay"] > 0
+    return bool(spec["wait"] and more and spec["state"] in states.UP)
 
 
 def label(spec: Spec) -> str:
@@ -108,6 +116,8 @@ def _time_problems(spec: Spec) -> t.Iterator[str]:
     for option in ("shutdown_timeout", "wait_timeout"):
         if spec[option] is not None and spec[option] <= 0:
             yield f"{option}: must be more than 0 seconds"
+    if spec["start_delay"] is not None and spec["start_delay"] < 0:
+        yield "start_delay: must be at least 0 seconds"
 
 
 def _migration_problems(spec: Spec) -> t.Iterator[str]:

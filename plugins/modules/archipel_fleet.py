@@ -34,7 +34,7 @@ options:
       - Where both have a dictionary, the two are merged key by key, at any depth. A list, and any other value, takes
         the place of the default as a whole; V(null) takes the default away.
       - For O(selector) and O(purge), those options count that say how something is done - C(force), C(migration),
-        C(remove_disks), C(shutdown_timeout), C(wait), C(wait_timeout).
+        C(remove_disks), C(shutdown_timeout), C(start_delay), C(wait), C(wait_for), C(wait_timeout).
     type: dict
     default: {}
   limit:

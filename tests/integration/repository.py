@@ -10,9 +10,11 @@ import os
 import signal
 import subprocess
 import sys
+import typing as t
 from pathlib import Path
 
 import yaml
+from people import until
 
 ROOT = Path(__file__).resolve().parents[2]
 # Longer than any converge of these tests.
@@ -25,6 +27,7 @@ class Repository:
 
     def __init__(self, platform, folder: Path, defaults: dict) -> None:
         self._folder = folder
+        self._begun: subprocess.Popen | None = None
         self._vms = folder / "vms"
         self._vms.mkdir()
         self._environment = {
@@ -61,12 +64,33 @@ class Repository:
 
     def converge(self, check: bool = False) -> dict:
         """The result of the task."""
-        result = self._folder / "result.json"
-        result.unlink(missing_ok=True)
-        with self._start(*_CONVERGE, *(["--check"] if check else [])) as play:
-            output, dummy = play.communicate(timeout=PATIENCE)
-        assert play.returncode == 0, output
-        found = json.loads(result.read_text())
+        self.begin(check)
+        return self.end(check)
+
+    def begin(self, check: bool = False) -> None:
+        """Begins to converge."""
+        (self._folder / "result.json").unlink(missing_ok=True)
+        with open(self._folder / "output", "w") as output:
+            self._begun = self._start(*_CONVERGE, *(["--check"] if check else []), output=output)
+
+    def printed(self, text: str) -> str:
+        """The first line with ``text`` of what has been printed since begin(), which has to come."""
+
+        def look() -> str:
+            ended = self._begun.poll() is not None
+            output = self._output()
+            found = next((line for line in output.splitlines() if text in line), "")
+            assert found or not ended, output
+            return found
+
+        return until(look, PATIENCE)
+
+    def end(self, check: bool = False) -> dict:
+        """The result of what begin() began."""
+        self._begun.wait(PATIENCE)
+        output = self._output()
+        assert self._begun.returncode == 0, output
+        found = json.loads((self._folder / "result.json").read_text())
         assert "summary" in found, found
         # The line that people read.
         assert f"{'plan' if check else 'done'}: {found['summary']}" in output
@@ -97,12 +121,21 @@ class Repository:
             play.communicate()
         return play.returncode != 0
 
-    def _start(self, *options: str) -> subprocess.Popen:
+    def close(self) -> None:
+        """Kills what begin() began, if end() has not seen its end, which is no error of its own."""
+        if self._begun is not None and self._begun.poll() is None:
+            os.killpg(self._begun.pid, signal.SIGKILL)
+            self._begun.wait()
+
+    def _output(self) -> str:
+        return (self._folder / "output").read_text()
+
+    def _start(self, *options: str, output: t.IO[str] | int = subprocess.PIPE) -> subprocess.Popen:
         return subprocess.Popen(
             ["ansible-playbook", *options],
             cwd=self._folder,
             env=self._environment,
-            stdout=subprocess.PIPE,
+            stdout=output,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,

@@ -62,6 +62,8 @@ class Wanted(t.TypedDict, total=False):
     shutdown_timeout: float  # seconds
     wait: bool
     wait_timeout: float  # seconds
+    wait_for: str  # states.WAIT_FOR
+    start_delay: float  # seconds
     assume_lost: list[str]  # hypervisors that a new machine is not looked for on
 
 
@@ -121,7 +123,8 @@ class Facts(t.TypedDict, total=False):
 class Result(t.TypedDict, total=False):
     """What a ``plan`` would do, or an ``apply`` did, to one virtual machine. ``uuid`` is always there.
 
-    An unchanged machine whose facts were not asked for answers with its UUID, and why it needs a restart, if it does.
+    An unchanged machine whose facts were not asked for answers with its UUID, and why it needs a restart, if it does,
+    and whether an apply would wait for it.
     """
 
     uuid: str
@@ -131,6 +134,7 @@ class Result(t.TypedDict, total=False):
     after: dict[str, t.Any]
     restart_required: list[str]  # reasons, also of an unchanged machine
     applied_live: list[str]  # those of ``actions`` that a running guest sees without a restart
+    waits: bool  # nothing is to be done, but what runs has not come up as far as ``wait_for`` says
     vm: Facts | None  # None: does not exist
     error: str
     code: int

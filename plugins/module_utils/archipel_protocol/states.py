@@ -36,6 +36,10 @@ ACTIVE = frozenset((RUNNING, BLOCKED, PAUSED, SHUTDOWN, CRASHED, PMSUSPENDED))
 
 # What can be asked for in a declaration.
 DESIRED = ("present", "running", "stopped", "paused", "saved", "restarted", "absent")
+# Those of them in which a guest runs, whatever was before.
+UP = ("running", "restarted")
+# How far a guest has come up when it counts as running: it runs; its guest agent is connected; an address is known.
+WAIT_FOR = ("state", "guest_agent", "address")
 # Which disks go with a machine that goes.
 REMOVE_DISKS = ("none", "owned")
 # What becomes of a change of a machine that runs: what can be is done at once; all of it, or nothing; none of it.

@@ -23,7 +23,7 @@ import pytest
 
 libvirt = pytest.importorskip("libvirt")
 
-from archipel_agent import dispatch, normaliser_client  # noqa: E402 - they import libvirt
+from archipel_agent import disk_copies, dispatch, normaliser_client  # noqa: E402 - they import libvirt
 from archipel_agent.libvirt_facade import Libvirt  # noqa: E402 - as above
 from archipel_agent.permissions import Permissions  # noqa: E402 - as above
 from archipel_protocol import declaration as wire, namespaces as ns, payloads  # noqa: E402 - as above
@@ -52,6 +52,7 @@ class Store:
     def __init__(self, libvirt_facade, normaliser):
         self.libvirt = libvirt_facade
         self.normaliser = normaliser
+        self.disk_copies = disk_copies.DiskCopies(libvirt_facade)
         self.managed = {}
         self._locks = {}
 

@@ -17,8 +17,9 @@ from .topology import CACHE_ROOT
 
 FILES = Path(__file__).parent / "guest_files"
 TOOLS = {"xorriso": "xorriso", "cpio": "cpio", "depmod": "kmod"}
-# Network and disks; the power button with its event device, which busybox's acpid reads; the way to tell of a panic.
-MODULES = "virtio_pci virtio_net virtio_blk button evdev pvpanic-mmio".split()
+# Network, disks and channels; the power button with its event device, which busybox's acpid reads; the way to tell of a
+# panic.
+MODULES = "virtio_pci virtio_net virtio_blk virtio_console button evdev pvpanic-mmio".split()
 BIOS = Path("usr/lib/syslinux/modules/bios/ldlinux.c32")
 LOADER = Path("usr/lib/ISOLINUX/isolinux.bin")
 

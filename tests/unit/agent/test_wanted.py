@@ -57,6 +57,8 @@ def test_what_is_stated():
         ({"vms": [{**WEB, "force": 1}]}, r"vms\[0\].force must be true or false"),
         ({"vms": [{**WEB, "wait_timeout": True}]}, r"vms\[0\].wait_timeout must be a number"),
         ({"vms": [{**WEB, "wait_timeout": -1}]}, "between 0 and"),
+        ({"vms": [{**WEB, "wait_for": "miracle"}]}, "'miracle'; one of state, guest_agent, address is meant"),
+        ({"vms": [{**WEB, "start_delay": -1}]}, "between 0 and"),
         ({"vms": [{**WEB, "exact": ["dsk"]}]}, "'dsk', which is no class of devices"),
         ({"vms": [{**WEB, "tags": ["a;b"]}]}, r"vms\[0\].tags: the tag 'a;b' must not have a ';'"),
         ({"vms": [{**WEB, "exact": [1]}]}, "must be a list of texts"),

@@ -216,6 +216,10 @@ def test_what_is_stated(options, xml):
         ({"disks": []}, {"domain", "exact"}),
         ({"disks": [{"name": "a", "size": "1GiB"}]}, {"domain", "exact", "volumes"}),
         ({"protected": False}, {"protected"}),
+        ({"wait_for": "address", "state": "running"}, {"wait_for", "start_delay"}),
+        ({"start_delay": 1, "state": "restarted"}, {"wait_for", "start_delay"}),
+        ({"wait_for": "address", "start_delay": 1, "state": "stopped"}, set()),
+        ({"wait_for": "address", "start_delay": 1, "state": "running", "wait": False}, set()),
         ({"state": "absent", "memory": "1GiB", "autostart": True}, {"remove_disks"}),
     ],
 )

@@ -192,6 +192,38 @@ def test_who_depends_on_what_failed_is_not_begun_and_the_others_are():
     assert summary(done.outcomes, False) == "created 1, failed 1, not begun 2"
 
 
+@pytest.mark.parametrize("comes_up", [True, False])
+def test_one_that_runs_and_has_not_come_up_is_waited_for(comes_up):
+    platform = Platform(("db", "hv1", "running"), ("web", "hv1", "stopped"))
+    result, asked = platform._result, []
+
+    def waiting(node, one, apply):
+        if one["name"] != "db":
+            return result(node, one, apply)
+        asked.append((apply, one["wait_for"], one["start_delay"]))
+        if not apply:
+            return {**result(node, one, apply), "waits": True}
+        return {"uuid": one["uuid"], **({} if comes_up else {"error": "its guest agent has not connected"})}
+
+    platform._result = waiting
+    vms = [
+        {"name": "web", "state": "running", "depends_on": ["db"]},
+        {"name": "db", "state": "running", "wait_for": "guest_agent"},
+    ]
+    checked = platform.run(vms, check=True)
+    assert summary(checked.outcomes, True) == "start 1, unchanged 1"
+    assert platform.asked(declaration.APPLY) == []
+    done = platform.run(vms)
+    assert asked == [(apply, "guest_agent", 0.0) for apply in (False, False, True)]
+    if comes_up:
+        assert summary(done.outcomes, False) == "started 1, unchanged 1"
+        assert platform.asked(declaration.APPLY) == [("hv1", ["db"]), ("hv1", ["web"])]
+    else:
+        reason = "'db' on hv1: its guest agent has not connected"
+        assert errors(done) == ["'web' was not begun: it needs 'db', which failed", reason]
+        assert platform.vms[jids.vm_uuid("web", DOMAIN)]["state"] == "stopped"
+
+
 def test_on_error_stop_begins_nothing_more():
     platform = Platform()
     platform.broken.add("a")

@@ -29,6 +29,12 @@ def make(index, host="hv1"):
     return [Step(index, host)]
 
 
+def test_one_that_others_wait_for_long_is_asked_for_alone():
+    steps = {index: [Step(index, "hv1", waits=index != 2)] for index in range(4)}
+    batches = Queue(steps, Order({3: {0}}), NONE).begin()
+    assert [[step.index for step in batch] for batch in batches] == [[0], [1, 2]]
+
+
 def stop(index, host="hv1"):
     return [Step(index, host, None, True)]
 

@@ -37,6 +37,14 @@ LONGEST_NAME = 32
 Found = t.Dict[str, t.List[Address]]
 
 
+class Lease(t.NamedTuple):
+    """A lease of one of libvirt's DHCP servers; ``until`` is in seconds since 1970, 0: for ever."""
+
+    mac: str
+    address: str
+    until: int
+
+
 class Guests:
     """The guests' agents; each owes at most one answer."""
 
@@ -117,6 +125,14 @@ def of_guest(connection: libvirt.virConnect, uuid: str) -> list[Address]:
             if address is not None:
                 found.append(address)
     return found[:MOST]
+
+
+def granted(connection: libvirt.virConnect) -> frozenset[Lease]:
+    """All leases of this hypervisor."""
+    found = (lease for network in _networks(connection) for lease in network)
+    return frozenset(
+        Lease(str(one.get("mac")).lower(), str(one.get("ipaddr")), int(one.get("expirytime") or 0)) for one in found
+    )
 
 
 def leases(connection: libvirt.virConnect, uuids: t.Collection[str]) -> Found:

@@ -27,6 +27,7 @@ from . import (
     plan,
     prediction,
     preflight,
+    readiness,
     running,
     seeds,
     storage,
@@ -168,26 +169,44 @@ async def _look_again(agent: t.Any, desired: Desired) -> _Snapshot:
 async def _planned(agent: t.Any, request: Request, desired: Desired, snapshot: _Snapshot) -> Result:
     made = await _plan(agent, request, desired, snapshot)
     live = [step.label for step in made.steps if step.do is plan.Do.LIVE]
-    return _result(desired, made, made.actions, live)
+    found = _result(desired, made, made.actions, live)
+    if not made.changed and readiness.waits(desired) and not await readiness.is_up(agent, desired):
+        found["waits"] = True
+    return found
 
 
 async def _applied(agent: t.Any, request: Request, desired: Desired, snapshot: _Snapshot) -> Result:
-    made = await _plan(agent, request, desired, snapshot)
-    if not made.changed:
-        return _result(desired, made, [], [])
-    async with agent.lock(desired.uuid):
-        # Whoever held the lock before may have changed anything.
-        snapshot = await _look_again(agent, desired)
-        made = await _plan(agent, request, desired, snapshot)
-        machine = snapshot.machines.get(desired.uuid)
-        execution = Execution(agent, request, desired, None if machine is None else machine.xml)
+    made, old = await _plan(agent, request, desired, snapshot), readiness.NOTHING
+    found = _result(desired, made, [], [])
+    if made.changed:
+        async with agent.lock(desired.uuid):
+            # Whoever held the lock before may have changed anything.
+            snapshot = await _look_again(agent, desired)
+            made = await _plan(agent, request, desired, snapshot)
+            old = await readiness.before(agent, desired, snapshot.machines.get(desired.uuid), made)
+            found = await _carried_out(agent, request, desired, snapshot, made)
+    if "error" not in found:
         try:
-            await execution.run(made)
+            # Outside of the lock: whoever wants to stop the guest meanwhile may.
+            await readiness.wait(agent, desired, old, made.starts)
         except ArchipelError as exc:
             log.warning("%s (%s): %s", desired.name, desired.uuid, exc.message)
-            failed = _result(desired, made, execution.done, execution.applied_live)
-            failed.update(changed=bool(execution.done), error=exc.message, code=exc.code)
-            return failed
+            found.update(error=exc.message, code=exc.code)
+    return found
+
+
+async def _carried_out(
+    agent: t.Any, request: Request, desired: Desired, snapshot: _Snapshot, made: plan.Plan
+) -> Result:
+    machine = snapshot.machines.get(desired.uuid)
+    execution = Execution(agent, request, desired, None if machine is None else machine.xml)
+    try:
+        await execution.run(made)
+    except ArchipelError as exc:
+        log.warning("%s (%s): %s", desired.name, desired.uuid, exc.message)
+        failed = _result(desired, made, execution.done, execution.applied_live)
+        failed.update(changed=bool(execution.done), error=exc.message, code=exc.code)
+        return failed
     log.info("%s (%s): %s", desired.name, desired.uuid, ", ".join(execution.done) or "unchanged")
     made.restart_required += execution.refused
     return _result(desired, made, execution.done, execution.applied_live)
@@ -245,6 +264,9 @@ async def _plan(agent: t.Any, request: Request, desired: Desired, snapshot: _Sna
         definition = None if predicted is None else predicted.definition
         _refuse(request, await _host_access(agent, definition, changes))
     found = plan.change(existing, desired, predicted, changes)
+    stays = None if existing is None or found.starts else existing.running
+    becomes = predicted.definition if predicted is not None else existing and existing.definition
+    readiness.refuse_in_vain(desired, becomes, stays)
     if predicted is None and found.opens_images:
         # A definition that changes has just been looked at.
         await image_chains.refuse_start(agent, request, desired.uuid)

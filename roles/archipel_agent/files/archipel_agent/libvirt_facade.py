@@ -104,6 +104,7 @@ class Libvirt:
         self._lanes: weakref.WeakValueDictionary[str, _Lane] = weakref.WeakValueDictionary()
         self._event_callbacks: list[EventCallback] = []
         self._connection_callbacks: list[t.Callable[[bool], None]] = []
+        self._watchers: list[tuple[str, asyncio.Event]] = []
         self._closed = asyncio.Event()
         self._tried = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
@@ -252,22 +253,29 @@ class Libvirt:
 
         Raises ArchipelError naming the last state seen after ``timeout`` seconds, DomainNotFound where it vanishes.
         """
-        changed = asyncio.Event()
-        forget = self.on_event(lambda which, event, detail: changed.set() if which == uuid else None)
         state = states.NOSTATE
         deadline = self._loop.time() + timeout
+        with self.watch(uuid) as changed:
+            try:
+                while True:
+                    changed.clear()
+                    state = await self.call(_state, uuid)
+                    if predicate(state):
+                        return state
+                    await asyncio.wait_for(changed.wait(), deadline - self._loop.time())
+            except asyncio.TimeoutError:
+                message = f"the virtual machine is still {states.NAMES.get(state, 'unknown')} after {timeout:g} s"
+                raise errors.ArchipelError(message) from None
+
+    @contextlib.contextmanager
+    def watch(self, uuid: str) -> t.Iterator[asyncio.Event]:
+        """An event that is set whenever libvirt tells something of the domain, or of the agent in its guest."""
+        watcher = (uuid, asyncio.Event())
+        self._watchers.append(watcher)
         try:
-            while True:
-                changed.clear()
-                state = await self.call(_state, uuid)
-                if predicate(state):
-                    return state
-                await asyncio.wait_for(changed.wait(), deadline - self._loop.time())
-        except asyncio.TimeoutError:
-            message = f"the virtual machine is still {states.NAMES.get(state, 'unknown')} after {timeout:g} s"
-            raise errors.ArchipelError(message) from None
+            yield watcher[1]
         finally:
-            forget()
+            self._watchers.remove(watcher)
 
     async def domain_capabilities(self, *args: t.Any) -> str:
         """The domain capabilities as XML; the arguments are virConnect.getDomainCapabilities' own."""
@@ -335,6 +343,7 @@ class Libvirt:
             for event, callback in (
                 (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_lifecycle),
                 (libvirt.VIR_DOMAIN_EVENT_ID_METADATA_CHANGE, self._on_metadata),
+                (libvirt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE, self._on_guest_agent),
             )
         ]
         return connection
@@ -366,9 +375,21 @@ class Libvirt:
             for callback in list(self._metadata_callbacks):
                 self._loop.call_soon_threadsafe(callback, namespace)
 
+    def _on_guest_agent(
+        self, connection: libvirt.virConnect, domain: libvirt.virDomain, state: int, reason: int, opaque: object
+    ) -> None:
+        """In the event thread."""
+        self._loop.call_soon_threadsafe(self._rouse, domain.UUIDString())
+
     def _deliver(self, uuid: str, event: int, detail: int) -> None:
+        self._rouse(uuid)
         for callback in list(self._event_callbacks):
             callback(uuid, event, detail)
+
+    def _rouse(self, uuid: str) -> None:
+        for which, changed in self._watchers:
+            if which == uuid:
+                changed.set()
 
 
 def _hangs(name: str, lane: _Lane) -> errors.ArchipelError:

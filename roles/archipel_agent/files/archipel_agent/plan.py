@@ -94,6 +94,11 @@ class Plan:
         return any(step.do in (Do.START, Do.START_PAUSED, Do.LIVE) for step in self.steps)
 
     @property
+    def starts(self) -> bool:
+        """Whether it ends with a guest that was started."""
+        return any(step.do in (Do.START, Do.START_PAUSED) for step in self.steps)
+
+    @property
     def actions(self) -> list[str]:
         """The steps for people."""
         return [step.label for step in self.steps if step.label]

@@ -49,6 +49,8 @@ class Desired:
     shutdown_timeout: float = 60.0
     wait: bool = True
     wait_timeout: float = 60.0
+    wait_for: str = states.WAIT_FOR[0]
+    start_delay: float = 0.0
     assume_lost: tuple[str, ...] = ()
 
 
@@ -217,6 +219,8 @@ def _desired(one: t.Any, path: str) -> Desired:
         shutdown_timeout=_seconds(one, "shutdown_timeout", path, Desired.shutdown_timeout),
         wait=_of_type(one, "wait", bool, path, True),
         wait_timeout=_seconds(one, "wait_timeout", path, Desired.wait_timeout),
+        wait_for=_choice(one, "wait_for", path, states.WAIT_FOR),
+        start_delay=_seconds(one, "start_delay", path, Desired.start_delay),
         assume_lost=tuple(_strings(one, "assume_lost", path) or ()),
     )
 
