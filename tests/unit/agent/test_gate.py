@@ -83,3 +83,44 @@ def test_an_entity_that_hangs_delays_its_own_requests_only():
         return answered
 
     assert asyncio.run(scene()) == [DB]
+
+
+def test_who_only_waits_leaves_the_turn_to_others():
+    async def scene():
+        door, come, order = gate.Gate(), asyncio.Event(), []
+
+        async def wait():
+            async with gate.turn(door.enter(FLOODER, WEB, 1)):
+                async with gate.aside():
+                    await come.wait()
+                order.append("waited")
+
+        async def work():
+            async with gate.turn(door.enter(FLOODER, WEB, 1)):
+                order.append("worked")
+                await asyncio.Event().wait()
+
+        waiting = [asyncio.create_task(wait()) for dummy in range(gate.RUNNING * 2)]
+        working = [asyncio.create_task(work()) for dummy in range(gate.RUNNING + 1)]
+        while len(order) < gate.RUNNING:
+            await asyncio.sleep(0)
+        come.set()
+        for dummy in range(10):
+            await asyncio.sleep(0)
+        # Who goes on needs a turn again, and there is none.
+        assert order == ["worked"] * gate.RUNNING and not any(task.done() for task in waiting)
+        for task in working:
+            task.cancel()
+        await asyncio.wait_for(asyncio.gather(*waiting), 10)
+        await asyncio.gather(*working, return_exceptions=True)
+        return order[gate.RUNNING :]
+
+    assert asyncio.run(scene()).count("waited") == gate.RUNNING * 2
+
+
+def test_outside_of_a_request_there_is_no_turn_to_leave():
+    async def scene():
+        async with gate.aside():
+            return True
+
+    assert asyncio.run(scene())

@@ -9,6 +9,7 @@ plan and apply make the same plan with the same function; only apply then takes 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import typing as t
 
@@ -21,6 +22,7 @@ from . import (
     describe,
     domain_xml,
     domains,
+    gate,
     host_access,
     image_chains,
     metadata,
@@ -112,7 +114,9 @@ class _Snapshot(t.NamedTuple):
     owners: dict[str, str]  # UUID by name
 
 
-_Work = t.Callable[[t.Any, Request, Desired, _Snapshot], t.Awaitable[Result]]
+# What is still to be waited for when a machine's work is done; raises ArchipelError.
+_Wait = t.Optional[t.Callable[[], t.Awaitable[None]]]
+_Work = t.Callable[[t.Any, Request, Desired, _Snapshot], t.Awaitable[t.Tuple[Result, _Wait]]]
 
 
 async def _answer(agent: t.Any, request: Request, work: _Work) -> str:
@@ -120,22 +124,35 @@ async def _answer(agent: t.Any, request: Request, work: _Work) -> str:
     snapshot = await _survey(agent, {one.uuid for one in desired})
     turns = asyncio.Semaphore(_AT_ONCE)
 
-    async def result(one: Desired) -> Result:
+    async def done(one: Desired) -> tuple[Result, _Wait]:
         async with turns:
             try:
-                found = await work(agent, request, one, snapshot)
+                return await work(agent, request, one, snapshot)
             except ArchipelError as exc:
-                found = Result(uuid=one.uuid, error=exc.message, code=exc.code)
+                return Result(uuid=one.uuid, error=exc.message, code=exc.code), None
             except Exception:
                 log.exception("the declaration of %s (%s) failed", one.name, one.uuid)
                 message = "the declaration failed inside the agent; its log has more"
-                found = Result(uuid=one.uuid, error=message, code=CODE_DECLARATION)
-            return found
+                return Result(uuid=one.uuid, error=message, code=CODE_DECLARATION), None
 
-    results = await asyncio.gather(*(result(one) for one in desired))
+    ended = await asyncio.gather(*(done(one) for one in desired))
+    results = [found for found, dummy in ended]
+    waits = [_waited(found, wait) for found, wait in ended if wait is not None]
+    if waits:
+        # Guests may take minutes, and the sender's other requests need not wait with this one.
+        async with gate.aside():
+            await asyncio.gather(*waits)
     if with_facts:
         await _add_facts(agent, results)
     return wire.encode({"results": results})
+
+
+async def _waited(found: Result, wait: t.Callable[[], t.Awaitable[None]]) -> None:
+    try:
+        await wait()
+    except ArchipelError as exc:
+        log.warning("%s: %s", found["uuid"], exc.message)
+        found.update(error=exc.message, code=exc.code)
 
 
 async def _add_facts(agent: t.Any, results: list[Result]) -> None:
@@ -166,16 +183,16 @@ async def _look_again(agent: t.Any, desired: Desired) -> _Snapshot:
     return _Snapshot({machine.uuid: machine} if machine else {}, {desired.name: owner} if owner else {})
 
 
-async def _planned(agent: t.Any, request: Request, desired: Desired, snapshot: _Snapshot) -> Result:
+async def _planned(agent: t.Any, request: Request, desired: Desired, snapshot: _Snapshot) -> tuple[Result, _Wait]:
     made = await _plan(agent, request, desired, snapshot)
     live = [step.label for step in made.steps if step.do is plan.Do.LIVE]
     found = _result(desired, made, made.actions, live)
     if not made.changed and readiness.waits(desired) and not await readiness.is_up(agent, desired):
         found["waits"] = True
-    return found
+    return found, None
 
 
-async def _applied(agent: t.Any, request: Request, desired: Desired, snapshot: _Snapshot) -> Result:
+async def _applied(agent: t.Any, request: Request, desired: Desired, snapshot: _Snapshot) -> tuple[Result, _Wait]:
     made, old = await _plan(agent, request, desired, snapshot), readiness.NOTHING
     found = _result(desired, made, [], [])
     if made.changed:
@@ -185,14 +202,10 @@ async def _applied(agent: t.Any, request: Request, desired: Desired, snapshot: _
             made = await _plan(agent, request, desired, snapshot)
             old = await readiness.before(agent, desired, snapshot.machines.get(desired.uuid), made)
             found = await _carried_out(agent, request, desired, snapshot, made)
-    if "error" not in found:
-        try:
-            # Outside of the lock: whoever wants to stop the guest meanwhile may.
-            await readiness.wait(agent, desired, old, made.starts)
-        except ArchipelError as exc:
-            log.warning("%s (%s): %s", desired.name, desired.uuid, exc.message)
-            found.update(error=exc.message, code=exc.code)
-    return found
+    if "error" in found or not (readiness.waits(desired) or made.starts):
+        return found, None
+    # Outside of the lock: whoever wants to stop the guest meanwhile may.
+    return found, functools.partial(readiness.wait, agent, desired, old, made.starts)
 
 
 async def _carried_out(

@@ -172,7 +172,7 @@ class Entity:
         turns = self.agent.gate.enter(sender, self.jid, size)
 
         async def turn() -> None:
-            async with turns:
+            async with gate.turn(turns):
                 await work(*args)
 
         def done(task: asyncio.Task[None]) -> None:

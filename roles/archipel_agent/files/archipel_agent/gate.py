@@ -11,7 +11,10 @@ not fit is refused at once, so that a flood costs neither memory nor others' tim
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 import dataclasses
+import typing as t
 
 from archipel_protocol import jids
 
@@ -21,6 +24,9 @@ IN_FLIGHT = 2000
 SIZE = 16 * 1024 * 1024
 # Characters of all senders' requests: accounts may be many.
 TOTAL = 64 * 1024 * 1024
+
+
+_turns: contextvars.ContextVar[asyncio.Semaphore | None] = contextvars.ContextVar("turns", default=None)
 
 
 class Busy(Exception):
@@ -66,3 +72,25 @@ class Gate:
         self._total -= size
         if not found.requests:
             del self._senders[bare]
+
+
+@contextlib.asynccontextmanager
+async def turn(turns: asyncio.Semaphore) -> t.AsyncIterator[None]:
+    """One of the turns that Gate.enter() has returned."""
+    async with turns:
+        _turns.set(turns)
+        yield
+
+
+@contextlib.asynccontextmanager
+async def aside() -> t.AsyncIterator[None]:
+    """Leaves the turn that the running request has to others, while it only waits."""
+    turns = _turns.get()
+    if turns is None:
+        yield
+        return
+    turns.release()
+    try:
+        yield
+    finally:
+        await turns.acquire()
