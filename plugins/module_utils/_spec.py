@@ -14,7 +14,7 @@ import typing as t
 from xml.etree import ElementTree as ET
 
 from . import _sizes, _vm_cloud_init, _vm_devices, _vm_network, _vm_storage, _vm_system
-from .archipel_protocol import jids, migration, states, tags
+from .archipel_protocol import declaration, jids, migration, states, tags
 
 Spec = t.Mapping[str, t.Any]
 
@@ -113,11 +113,14 @@ def _identity_problems(spec: Spec) -> t.Iterator[str]:
 
 
 def _time_problems(spec: Spec) -> t.Iterator[str]:
-    for option in ("shutdown_timeout", "wait_timeout"):
-        if spec[option] is not None and spec[option] <= 0:
-            yield f"{option}: must be more than 0 seconds"
-    if spec["start_delay"] is not None and spec["start_delay"] < 0:
-        yield "start_delay: must be at least 0 seconds"
+    for option in ("shutdown_timeout", "wait_timeout", "start_delay"):
+        seconds = spec[option]
+        if seconds is None:
+            continue
+        if seconds < 0 or (seconds == 0 and option != "start_delay"):
+            yield "{}: must be {} 0 seconds".format(option, "at least" if option == "start_delay" else "more than")
+        elif seconds > declaration.LONGEST_WAIT:
+            yield f"{option}: must be at most {declaration.LONGEST_WAIT:g} seconds, a day"
 
 
 def _migration_problems(spec: Spec) -> t.Iterator[str]:

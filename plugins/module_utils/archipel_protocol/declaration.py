@@ -35,6 +35,8 @@ CLOUD_INIT_BUSES = ("scsi", "sata", "ide", "usb")
 MAX_PAYLOAD = 4 * 1024 * 1024
 
 
+# Seconds that anything of a declaration may be waited for.
+LONGEST_WAIT = 24 * 3600.0
 # Most machines of one plan or apply that a client sends, so that the answer fits into a stanza, too.
 MAX_BATCH = 500
 # Bytes that the machines of one payload may take when they are sent; the rest of a stanza is for what goes around them.

@@ -225,6 +225,7 @@ def test_sizes_that_make_no_sense(text, reason):
         ),
         ({"wait_timeout": 0}, ["wait_timeout: must be more than 0 seconds"]),
         ({"start_delay": -1}, ["start_delay: must be at least 0 seconds"]),
+        ({"start_delay": 90000}, ["start_delay: must be at most 86400 seconds, a day"]),
         ({"xml": "<domain/>"}, []),
         ({"xml": "<network/>"}, ["xml: must be a <domain/>, not <network/>"]),
         ({"xml": "<domain>"}, ["xml: is not well-formed: no element found: line 1, column 8"]),

@@ -24,7 +24,6 @@ DEVICE_CLASSES = frozenset(
         "watchdog",
     )
 )
-_LONGEST_WAIT = 24 * 3600.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -319,8 +318,8 @@ def _strings(payload: dict[str, t.Any], name: str, path: str = "") -> list[str] 
 
 def _seconds(payload: dict[str, t.Any], name: str, path: str, default: float) -> float:
     seconds = float(_of_type(payload, name, (int, float), path, default))
-    if not 0 <= seconds <= _LONGEST_WAIT:
-        raise MalformedRequest(f"{_at(path, name)} must be between 0 and {_LONGEST_WAIT:g} seconds")
+    if not 0 <= seconds <= wire.LONGEST_WAIT:
+        raise MalformedRequest(f"{_at(path, name)} must be between 0 and {wire.LONGEST_WAIT:g} seconds")
     return seconds
 
 
