@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -73,17 +74,17 @@ class Repository:
         with open(self._folder / "output", "w") as output:
             self._begun = self._start(*_CONVERGE, *(["--check"] if check else []), output=output)
 
-    def printed(self, text: str) -> str:
-        """The first line with ``text`` of what has been printed since begin(), which has to come."""
+    def printed(self, pattern: str) -> None:
+        """Returns when a line with ``pattern`` has been printed since begin(), which has to come."""
 
-        def look() -> str:
+        def look() -> bool:
             ended = self._begun.poll() is not None
             output = self._output()
-            found = next((line for line in output.splitlines() if text in line), "")
+            found = re.search(pattern, output, re.M) is not None
             assert found or not ended, output
             return found
 
-        return until(look, PATIENCE)
+        until(look, PATIENCE)
 
     def end(self, check: bool = False) -> dict:
         """The result of what begin() began."""
