@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import sys
 import types
 import typing as t
@@ -38,7 +39,7 @@ def is_same(action: ActionBase, task_vars: Vars) -> bool:
         and not task.async_val
         and not any(task.environment or ())
         and not constants.DEFAULT_KEEP_REMOTE_FILES
-        and _interpreter(action, task_vars) == sys.executable
+        and _is_own(_interpreter(action, task_vars))
     )
 
 
@@ -47,6 +48,12 @@ def _interpreter(action: ActionBase, task_vars: Vars) -> str:
     host = action._task.delegate_to
     said = task_vars.get("ansible_delegated_vars", {}).get(host, {}) if host else task_vars
     return str(action._templar.template(said.get("ansible_python_interpreter") or ""))
+
+
+def _is_own(path: str) -> bool:
+    """Whether it is the worker's interpreter, under whichever of its names; in another folder it has other packages."""
+    same_folder = os.path.dirname(path) == os.path.dirname(sys.executable)
+    return same_folder and os.path.realpath(path) == os.path.realpath(sys.executable)
 
 
 def run(action: ActionBase, module: types.ModuleType, task_vars: Vars, directory: str | None) -> dict[str, t.Any]:
