@@ -29,6 +29,7 @@ from . import (
     preflight,
     running,
     seeds,
+    snapshots,
     storage,
     volumes,
     wanted,
@@ -37,6 +38,7 @@ from .dispatch import Request, handler
 from .domain_xml import Element
 from .domains import Machine
 from .execution import Execution
+from .snapshots import Snapshot
 from .wanted import Desired
 
 log = logging.getLogger(__name__)
@@ -104,19 +106,12 @@ def facts(agent: t.Any, machine: Machine) -> Facts:
     return known
 
 
-class _Snapshot(t.NamedTuple):
-    """What libvirt has at one moment."""
-
-    machines: dict[str, Machine]
-    owners: dict[str, str]  # UUID by name
-
-
-_Work = t.Callable[[t.Any, Request, Desired, _Snapshot], t.Awaitable[Result]]
+_Work = t.Callable[[t.Any, Request, Desired, Snapshot], t.Awaitable[Result]]
 
 
 async def _answer(agent: t.Any, request: Request, work: _Work) -> str:
     desired, with_facts = wanted.machines(wire.decode(request.text))
-    snapshot = await _survey(agent, {one.uuid for one in desired})
+    snapshot = await agent.libvirt.call(snapshots.survey, {one.uuid: one.name for one in desired})
     turns = asyncio.Semaphore(_AT_ONCE)
 
     async def result(one: Desired) -> Result:
@@ -151,33 +146,19 @@ async def _add_facts(agent: t.Any, results: list[Result]) -> None:
         one["vm"] = None if machine is None else facts(agent, machine)
 
 
-async def _survey(agent: t.Any, uuids: t.Collection[str]) -> _Snapshot:
-    """The machines that a request names, with their definitions; of all others who has which name."""
-    known = await agent.libvirt.call(domains.identities)
-    machines = await agent.libvirt.call(domains.survey, lambda uuid, name: True, uuids)
-    return _Snapshot({one.uuid: one for one in machines}, {one.name: one.uuid for one in known})
-
-
-async def _look_again(agent: t.Any, desired: Desired) -> _Snapshot:
-    """A snapshot of one machine, and of the owner of its name."""
-    machine = await agent.libvirt.call(domains.look, desired.uuid)
-    owner = await agent.libvirt.call(domains.uuid_of, desired.name)
-    return _Snapshot({machine.uuid: machine} if machine else {}, {desired.name: owner} if owner else {})
-
-
-async def _planned(agent: t.Any, request: Request, desired: Desired, snapshot: _Snapshot) -> Result:
+async def _planned(agent: t.Any, request: Request, desired: Desired, snapshot: Snapshot) -> Result:
     made = await _plan(agent, request, desired, snapshot)
     live = [step.label for step in made.steps if step.do is plan.Do.LIVE]
     return _result(desired, made, made.actions, live)
 
 
-async def _applied(agent: t.Any, request: Request, desired: Desired, snapshot: _Snapshot) -> Result:
+async def _applied(agent: t.Any, request: Request, desired: Desired, snapshot: Snapshot) -> Result:
     made = await _plan(agent, request, desired, snapshot)
     if not made.changed:
         return _result(desired, made, [], [])
     async with agent.lock(desired.uuid):
         # Whoever held the lock before may have changed anything.
-        snapshot = await _look_again(agent, desired)
+        snapshot = await agent.libvirt.call(snapshots.look, desired.uuid, desired.name)
         made = await _plan(agent, request, desired, snapshot)
         machine = snapshot.machines.get(desired.uuid)
         execution = Execution(agent, request, desired, None if machine is None else machine.xml)
@@ -204,7 +185,7 @@ def _result(desired: Desired, made: plan.Plan, actions: list[str], applied_live:
     return found
 
 
-async def _plan(agent: t.Any, request: Request, desired: Desired, snapshot: _Snapshot) -> plan.Plan:
+async def _plan(agent: t.Any, request: Request, desired: Desired, snapshot: Snapshot) -> plan.Plan:
     """The plan for one machine; the one function behind plan and apply."""
     machine = snapshot.machines.get(desired.uuid)
     _check_identity(agent, desired, snapshot)
@@ -269,7 +250,7 @@ def _running(machine: Machine, definition: Element) -> Element | None:
     return running.comparable(live, definition, running.processor_of(machine.migratable))
 
 
-def _check_identity(agent: t.Any, desired: Desired, snapshot: _Snapshot) -> None:
+def _check_identity(agent: t.Any, desired: Desired, snapshot: Snapshot) -> None:
     owner = snapshot.owners.get(desired.name, desired.uuid)
     if owner != desired.uuid:
         hint = "" if agent.is_managed(owner) else _UNMANAGED

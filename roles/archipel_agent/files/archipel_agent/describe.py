@@ -66,7 +66,11 @@ def size(kibibytes: int) -> str:
 
 def definition(domain: Element) -> Terms:
     """The terms of a definition; what it does not have is left out. An empty drive is an empty ``cdrom``."""
-    terms = {**_machine(domain), **describe_devices.terms(domain)}
+    return _terms(domain, True)
+
+
+def _terms(domain: Element, with_devices: bool) -> Terms:
+    terms = {**_machine(domain), **(describe_devices.terms(domain) if with_devices else {})}
     return {term: value for term, value in terms.items() if value not in (None, "", [], {}) or term == "cdrom"}
 
 
@@ -128,7 +132,8 @@ def difference(before: Element, after: Element) -> tuple[Terms, Terms]:
 
     What no term tells of is under ``xml``, a list of ``path: value``.
     """
-    old, new = definition(before), definition(after)
+    same = domain_xml.equal_devices(before, after)
+    old, new = _terms(before, not same), _terms(after, not same)
     _mark_changed_passwords(before, after, new.get("graphics", []))
     differing = {term for term in {**old, **new} if old.get(term) != new.get(term)}
     olds = {term: old[term] for term in sorted(differing) if term in old}

@@ -18,6 +18,8 @@ from .libvirt_facade import libvirt
 _DUMP = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
 _LIVE_DUMP = libvirt.VIR_DOMAIN_XML_SECURE
 _GONE = (libvirt.VIR_ERR_NO_DOMAIN,)
+# To ask for so many one by one costs less than to list all several times.
+FEW = 8
 # No such element, or a driver that keeps none.
 _NO_METADATA = (libvirt.VIR_ERR_NO_DOMAIN_METADATA, libvirt.VIR_ERR_NO_SUPPORT)
 
@@ -64,6 +66,8 @@ def survey(
     connection: libvirt.virConnect, with_xml: t.Callable[[str, str], bool], only: t.Collection[str] | None = None
 ) -> list[Machine]:
     """All domains, or those whose UUIDs are in ``only``; ``with_xml(uuid, name)`` tells whose definition is wanted."""
+    if only is not None and len(only) <= FEW:
+        return list(filter(None, (_look(connection, uuid, with_xml) for uuid in only)))
     domains = connection.listAllDomains()
     # After it: who is missing here was undefined meanwhile. A listing costs less than a question for each.
     saved = _having(connection, libvirt.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE)
@@ -91,11 +95,18 @@ def _having(connection: libvirt.virConnect, flag: int) -> set[str]:
 
 def look(connection: libvirt.virConnect, uuid: str) -> Machine | None:
     """One domain with its definition; None if there is none."""
+    return _look(connection, uuid, lambda uuid, name: True)
+
+
+def _look(connection: libvirt.virConnect, uuid: str, with_xml: t.Callable[[str, str], bool]) -> Machine | None:
     try:
         domain = connection.lookupByUUIDString(uuid)
-        persistent = bool(domain.isPersistent())
+        # One that does not run has a definition, or it would not be.
+        off = domain.ID() < 0
+        persistent = off or bool(domain.isPersistent())
+        saved = off and bool(domain.hasManagedSaveImage())
         return _machine(
-            domain, True, bool(domain.hasManagedSaveImage()), persistent, bool(persistent and domain.autostart())
+            domain, with_xml(uuid, domain.name()), saved, persistent, bool(persistent and domain.autostart())
         )
     except libvirt.libvirtError as fault:
         if fault.get_error_code() in _GONE:
@@ -108,6 +119,7 @@ def _machine(domain: libvirt.virDomain, with_xml: bool, saved: bool, persistent:
     if state == states.SHUTOFF and saved:
         state = states.SAVED
     active = with_xml and state in states.ACTIVE
+    xml = domain.XMLDesc(_DUMP) if with_xml else ""
     return Machine(
         uuid=domain.UUIDString(),
         name=domain.name(),
@@ -116,8 +128,8 @@ def _machine(domain: libvirt.virDomain, with_xml: bool, saved: bool, persistent:
         autostart=autostart,
         memory=memory,
         vcpus=vcpus,
-        tags=_tags(domain, persistent),
-        xml=domain.XMLDesc(_DUMP) if with_xml else "",
+        tags=_tags(domain, persistent) if not with_xml or ns.TAGS in xml else (),
+        xml=xml,
         live=domain.XMLDesc(_LIVE_DUMP) if active else "",
         migratable=domain.XMLDesc(_LIVE_DUMP | libvirt.VIR_DOMAIN_XML_MIGRATABLE) if active else "",
     )
