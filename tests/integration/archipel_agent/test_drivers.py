@@ -11,7 +11,7 @@ import pytest
 
 libvirt = pytest.importorskip("libvirt")
 
-from archipel_agent import domains, image_chains  # noqa: E402 - they import libvirt
+from archipel_agent import domains, image_chains, snapshots  # noqa: E402 - they import libvirt
 from archipel_agent.libvirt_facade import Libvirt  # noqa: E402 - as above
 from archipel_protocol import errors  # noqa: E402 - as above
 
@@ -39,6 +39,32 @@ def test_what_it_has_is_done():
         return await facade.call(domains.look, uuid)
 
     assert asyncio.run(on_test_driver(work)) is None
+
+
+def test_few_machines_are_seen_as_they_are_among_many():
+    async def work(facade, uuid):
+        def define(connection, number):
+            domain = connection.defineXML(XML.replace("other", f"other-{number}"))
+            domain.setAutostart(number % 2)
+            if number % 3 == 0:
+                domain.create()
+            return domain.UUIDString()
+
+        wanted = {await facade.call(define, number): f"other-{number}" for number in range(domains.FEW + 1)}
+        absent = {"00000000-0000-4000-8000-000000000001": "none", "00000000-0000-4000-8000-000000000002": "other"}
+        many = await facade.call(snapshots.survey, {**wanted, **absent})
+        assert set(many.machines) == set(wanted)
+        assert {machine.autostart for machine in many.machines.values()} == {True, False}
+        for one, name in {**wanted, **absent}.items():
+            seen = await facade.call(snapshots.look, one, name)
+            assert seen.machines == {key: machine for key, machine in many.machines.items() if key == one}
+            assert seen.owners.get(name) == many.owners.get(name)
+        assert seen.owners == {"other": uuid}
+        renamed = next(iter(wanted))
+        return (await facade.call(snapshots.look, renamed, "other")).owners, renamed, uuid
+
+    owners, renamed, uuid = asyncio.run(on_test_driver(work))
+    assert owners == {"other-0": renamed, "other": uuid}
 
 
 def test_what_it_lacks_is_said_in_libvirts_words():

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os.path
 import typing as t
 
-from . import describe, domain_xml
+from . import describe, domain_xml, installed
 from .domain_xml import Element, attribute_of, text_of
 from .libvirt_facade import libvirt
 
@@ -36,9 +36,14 @@ def _memory(connection: libvirt.virConnect, domain: Element) -> t.Iterator[str]:
     memory = domain.find("memory")
     if memory is None:
         return
-    own, whole = domain_xml.kibibytes(memory), connection.getInfo()[1] << 10
+    own, whole = domain_xml.kibibytes(memory), installed.asked(connection, _size) << 10
     if own > whole:
         yield f"the memory, {describe.size(own)}, is more than the {describe.size(whole)} of the hypervisor"
+
+
+def _size(connection: libvirt.virConnect) -> int:
+    """The hypervisor's memory, in MiB."""
+    return int(connection.getInfo()[1])
 
 
 def _networks(connection: libvirt.virConnect, domain: Element) -> t.Iterator[str]:
