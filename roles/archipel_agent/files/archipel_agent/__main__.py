@@ -15,9 +15,10 @@ import sys
 from . import config as configuration, logs, state_folder
 from .store import ForeignDatabase
 
-# gc.set_threshold(): a look at the objects of hundreds of sessions takes a tenth of a second in which nobody is served.
-# With these it comes when there are some 300,000 more: when all sessions were lost and made anew, not by traffic.
-_GARBAGE = (50_000, 2, 2)
+# gc.set_threshold(): nobody is served while Python looks for garbage. Each request leaves some two dozen objects that
+# refer to each other; a look at 2,000 takes 2 ms, and at 50,000 a twentieth of a second. All of the objects of hundreds
+# of sessions, which take a tenth of a second, are looked at when millions more were made, not by everyday traffic.
+_GARBAGE = (2_000, 10, 200)
 
 
 def main() -> int:
