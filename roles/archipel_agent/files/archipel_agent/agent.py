@@ -20,6 +20,7 @@ from archipel_protocol import errors, jids, namespaces as ns
 
 from . import (
     addresses,
+    calm,
     chat,
     claims,
     config as configuration,
@@ -114,6 +115,7 @@ class Agent:
         self.vms: dict[str, VirtualMachineEntity] = {}
         self.guests = addresses.Guests(self.libvirt, self.spawn)
         self.logins = asyncio.Semaphore(LOGINS)
+        self.calm = calm.Calm()
         self.gate = gate.Gate()
         self.chat = chat.Chat()
         self.tags = tags.Copy(self)

@@ -83,7 +83,8 @@ async def plan_machines(entity: t.Any, request: Request) -> str:
 @handler(ns.DECLARATION, wire.APPLY, "declaration_apply", on="hypervisor", code=CODE_DECLARATION)
 async def apply_machines(entity: t.Any, request: Request) -> str:
     """Make each machine what it is declared to be; answers when that is reached or has failed."""
-    return await _answer(entity.agent, request, _applied)
+    with entity.agent.calm.work():
+        return await _answer(entity.agent, request, _applied)
 
 
 def facts(agent: t.Any, machine: Machine) -> Facts:

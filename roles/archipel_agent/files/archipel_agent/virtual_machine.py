@@ -131,6 +131,9 @@ class VirtualMachineEntity(Entity):
     async def login(self) -> xmpp.Session:
         """Logs in; makes the account where it is missing. Starts no earlier than the hypervisor is online."""
         await self.agent.hypervisor.online.wait()
+        row = self.agent.store.row(self.bare)
+        if row is not None and not row.registered:
+            await self.agent.calm.wait()
         async with self.agent.logins:
             row = self.agent.store.row(self.bare)
             if row is None:
