@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 Archipel maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Who may wait: the accounts and sessions of new machines come up when declarations are done, so that these come first.
+"""Who may wait: the sessions of new machines come up when declarations are done, so that these come first.
 
 A login costs the agent and the server more than the definition and the start of a machine.
 """

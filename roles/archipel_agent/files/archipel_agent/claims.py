@@ -12,6 +12,7 @@ so, people must say which of the two is to keep it. A machine is made only where
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import typing as t
 
@@ -77,7 +78,8 @@ async def secure(agent: Agent, uuid: str, lost: t.Container[str]) -> None:
     """
     vm = agent.vms[uuid]
     try:
-        await asyncio.wait_for(vm.account_known.wait(), LOGIN)
+        # Whose one is that is there already, only a login can tell.
+        await asyncio.wait_for(_account(vm), LOGIN)
     except asyncio.TimeoutError:
         message = f"its account was not made on the XMPP server within {LOGIN:g} s, so it is not made either"
         raise errors.ArchipelError(message, errors.CODE_DECLARATION) from None
@@ -93,6 +95,12 @@ async def secure(agent: Agent, uuid: str, lost: t.Container[str]) -> None:
         else:
             message = f"it has an account already, and {node}, which may have it, does not say so: {answer}"
         raise errors.ArchipelError(message, errors.CODE_DECLARATION)
+
+
+async def _account(vm: VirtualMachineEntity) -> None:
+    with contextlib.suppress(errors.ArchipelError):
+        await vm.make_account()
+    await vm.account_known.wait()
 
 
 async def _claim(agent: Agent, vm: VirtualMachineEntity, active: bool) -> dict[str, t.Any]:

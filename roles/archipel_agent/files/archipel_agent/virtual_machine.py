@@ -20,6 +20,7 @@ from .standings import Standing, full_standing
 
 if t.TYPE_CHECKING:
     from .agent import Agent
+    from .store import Row
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,9 @@ class VirtualMachineEntity(Entity):
         self.renewal = asyncio.Lock()
         # Whether it is known whose the account is.
         self.account_known = asyncio.Event()
+        self._making = asyncio.Lock()
+        # Its account has just been made, or is to be, and it was never logged in: others come first.
+        self._new = False
         self.show(*states.LIBVIRT_LOST)
 
     # Presence
@@ -132,14 +136,11 @@ class VirtualMachineEntity(Entity):
         """Logs in; makes the account where it is missing. Starts no earlier than the hypervisor is online."""
         await self.agent.hypervisor.online.wait()
         row = self.agent.store.row(self.bare)
-        if row is not None and not row.registered:
+        self._new = self._new or (row is not None and not row.registered)
+        if self._new:
             await self.agent.calm.wait()
         async with self.agent.logins:
-            row = self.agent.store.row(self.bare)
-            if row is None:
-                raise errors.ArchipelError(f"{self.bare} has no row in the store")
-            if not row.registered:
-                await self._register(row.password)
+            row = await self.make_account()
             session = await self._try_passwords(row.password, row.next_password, *self.agent.store.former(self.bare))
             if session is None and row.releasing:
                 # The account is gone already, or it is somebody else's.
@@ -150,9 +151,20 @@ class VirtualMachineEntity(Entity):
                 session = await self._try_passwords(row.password)
             if session is None:
                 raise xmpp.NotAuthorized(f"the server refuses the password that {self.bare} was registered with")
-            self.foreign = False
+            self.foreign = self._new = False
             self.account_known.set()
             return session
+
+    async def make_account(self) -> Row:
+        """Makes the account where it is not known to be there; the row afterwards. Raises ArchipelError."""
+        async with self._making:
+            row = self.agent.store.row(self.bare)
+            if row is None:
+                raise errors.ArchipelError(f"{self.bare} has no row in the store")
+            if not row.registered:
+                self._new = True
+                await self._register(row.password)
+            return row
 
     async def on_login(self, session: xmpp.Session) -> None:
         """Sets the password that was meant to be set, after a hand-over or an interruption; ends other sessions."""
