@@ -265,6 +265,7 @@ class Agent:
         self.store.expect_no_more(uuid)
         if entity is None:
             entity = self._add(self.store.add(jid, name, secrets.token_urlsafe(32)))
+            entity.unasked = True
         elif entity.releasing:
             entity.keep()
             self.store.change(jid, name=name, releasing=False, registered=False)

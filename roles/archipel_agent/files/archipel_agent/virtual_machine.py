@@ -66,6 +66,8 @@ class VirtualMachineEntity(Entity):
         self._making = asyncio.Lock()
         # Its account has just been made, or is to be, and it was never logged in: others come first.
         self._new = False
+        # Nobody was ever asked for its account with a password of ours: where there is one, it is somebody else's.
+        self.unasked = False
         self.show(*states.LIBVIRT_LOST)
 
     # Presence
@@ -188,15 +190,16 @@ class VirtualMachineEntity(Entity):
         return None
 
     async def _register(self, password: str) -> None:
-        """Makes the account on the hypervisor's session; that it exists already is no error yet."""
+        """Makes the account on the hypervisor's session; that it exists already is an error where it cannot be ours."""
         hypervisor = self.agent.hypervisor.session
         if hypervisor is None:
             raise xmpp.Unreachable(f"{self.agent.node} is not connected to the XMPP server")
+        unasked, self.unasked = self.unasked, False
         try:
             await hypervisor.register(self.uuid, password)
         except xmpp.Conflict:
             row = self.agent.store.row(self.bare)
-            if row is not None and row.registered:
+            if row is not None and (row.registered or (unasked and not self.agent.store.former(self.bare))):
                 self._is_foreign()
                 self.agent.spawn(claims.press(self.agent, self), f"claim of {self.uuid}")
                 raise xmpp.NotAuthorized(
