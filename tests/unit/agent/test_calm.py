@@ -12,7 +12,7 @@ from archipel_agent import calm
 
 def test_without_work_nobody_waits(monkeypatch):
     monkeypatch.setattr(calm, "PATIENCE", 3600.0)
-    asyncio.run(calm.Calm().wait())
+    asyncio.run(calm.Calm().wait(asyncio.Event()))
 
 
 def test_it_is_calm_when_all_work_is_done_and_none_follows(monkeypatch):
@@ -22,7 +22,7 @@ def test_it_is_calm_when_all_work_is_done_and_none_follows(monkeypatch):
     async def scenario():
         state = calm.Calm()
         with state.work():
-            waiting = asyncio.create_task(state.wait())
+            waiting = asyncio.create_task(state.wait(asyncio.Event()))
             with state.work():
                 await asyncio.sleep(0)
             # Not calm yet: the outer work goes on.
@@ -45,6 +45,19 @@ def test_nobody_waits_for_ever(monkeypatch):
     async def scenario():
         state = calm.Calm()
         with state.work():
-            await state.wait()
+            await state.wait(asyncio.Event())
+
+    asyncio.run(scenario())
+
+
+def test_who_is_needed_waits_no_longer(monkeypatch):
+    monkeypatch.setattr(calm, "PATIENCE", 3600.0)
+
+    async def scenario():
+        state, needed = calm.Calm(), asyncio.Event()
+        with state.work():
+            waiting = asyncio.create_task(state.wait(needed))
+            needed.set()
+            await waiting
 
     asyncio.run(scenario())

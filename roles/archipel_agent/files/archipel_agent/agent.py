@@ -39,6 +39,7 @@ from .config import Config
 from .contacts import Contacts
 from .endings import end
 from .hypervisor import HypervisorEntity
+from .machine_account import MachineAccount
 from .normaliser_client import Normaliser
 from .outbox import Outbox
 from .permissions import Permissions
@@ -276,6 +277,10 @@ class Agent:
     async def secure(self, uuid: str, lost: t.Container[str]) -> None:
         """Raises ArchipelError where a machine that was brought under management is another hypervisor's."""
         await claims.secure(self, uuid, lost)
+
+    def press(self, vm: MachineAccount) -> None:
+        """Has other hypervisors give up a machine that is here, and whose account is none of ours."""
+        self.spawn(claims.press(self, vm), f"claim of {vm.uuid}")
 
     async def take_over(
         self, uuid: str, name: str, password: str, pushes: t.Any, profile: dict[str, str]

@@ -41,7 +41,13 @@ class Calm:
             if not self._works:
                 self._timer = asyncio.get_running_loop().call_later(_PAUSE, self._reached.set)
 
-    async def wait(self) -> None:
-        """Returns when it is calm, or after PATIENCE."""
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._reached.wait(), PATIENCE)
+    async def wait(self, unless: asyncio.Event) -> None:
+        """Returns when it is calm, when ``unless`` is set, or after PATIENCE."""
+        if self._reached.is_set():
+            return
+        waiting = [asyncio.ensure_future(event.wait()) for event in (self._reached, unless)]
+        try:
+            await asyncio.wait(waiting, timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in waiting:
+                one.cancel()
