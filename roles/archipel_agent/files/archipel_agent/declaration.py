@@ -154,9 +154,11 @@ async def _planned(agent: t.Any, request: Request, desired: Desired, snapshot: S
 
 
 async def _applied(agent: t.Any, request: Request, desired: Desired, snapshot: Snapshot) -> Result:
-    made = await _plan(agent, request, desired, snapshot)
-    if not made.changed:
-        return _result(desired, made, [], [])
+    # What is not there is made, so one plan will do: that under its lock.
+    if desired.uuid in snapshot.machines or desired.state == "absent":
+        made = await _plan(agent, request, desired, snapshot)
+        if not made.changed:
+            return _result(desired, made, [], [])
     async with agent.lock(desired.uuid):
         # Whoever held the lock before may have changed anything.
         snapshot = await agent.libvirt.call(snapshots.look, desired.uuid, desired.name)
