@@ -45,6 +45,8 @@ log = logging.getLogger(__name__)
 
 # Machines of one request that are worked on at the same time; more would only queue before libvirt's workers.
 _AT_ONCE = 32
+# More machines than so many are looked at in so many calls at the same time.
+_MANY, _CALLS = 64, 4
 _UNMANAGED = ", which is not managed here; archipel_import brings it under management"
 
 
@@ -54,7 +56,7 @@ async def inventory(entity: t.Any, request: Request) -> str:
     agent, selection = entity.agent, wanted.selection(wire.decode(request.text))
     known = await agent.libvirt.call(domains.identities)
     page, more = selection.page(known)
-    machines = await agent.libvirt.call(domains.survey, lambda uuid, name: selection.details, frozenset(page))
+    machines = await _look_at(agent, page, selection.details)
     found = [facts(agent, machine) for machine in sorted(machines, key=lambda machine: machine.uuid)]
     if selection.addresses:
         known = await addresses.gather(agent, selection.addresses, machines)
@@ -72,6 +74,20 @@ async def inventory(entity: t.Any, request: Request) -> str:
         elif more:
             answer["next"] = page[-1]
     return wire.encode(answer)
+
+
+async def _look_at(agent: t.Any, uuids: t.Sequence[str], details: bool) -> list[Machine]:
+    """The machines with these UUIDs; many of them in several calls, each of which waits for libvirt by itself."""
+
+    def with_xml(uuid: str, name: str) -> bool:
+        return details
+
+    if len(uuids) <= _MANY:
+        return list(await agent.libvirt.call(domains.survey, with_xml, frozenset(uuids)))
+    listing = await agent.libvirt.call(domains.listing)
+    parts = [frozenset(uuids[start::_CALLS]) for start in range(_CALLS)]
+    calls = [agent.libvirt.call(domains.survey, with_xml, part, listing) for part in parts]
+    return [machine for part in await asyncio.gather(*calls) for machine in part]
 
 
 @handler(ns.DECLARATION, wire.PLAN, "declaration_plan", on="hypervisor", code=CODE_DECLARATION)

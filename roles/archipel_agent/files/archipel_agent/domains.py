@@ -57,30 +57,51 @@ class Identity(t.NamedTuple):
     name: str
 
 
+class Listing(t.NamedTuple):
+    """What listings tell of all domains, for less than a question for each; the sets hold UUIDs."""
+
+    identities: list[Identity]
+    saved: set[str]
+    persistent: set[str]
+    autostart: set[str]
+
+
 def identities(connection: libvirt.virConnect) -> list[Identity]:
     """Those of all domains."""
     return [Identity(domain.UUIDString(), domain.name()) for domain in connection.listAllDomains()]
 
 
-def survey(
-    connection: libvirt.virConnect, with_xml: t.Callable[[str, str], bool], only: t.Collection[str] | None = None
-) -> list[Machine]:
-    """All domains, or those whose UUIDs are in ``only``; ``with_xml(uuid, name)`` tells whose definition is wanted."""
-    if only is not None and len(only) <= FEW:
-        return list(filter(None, (_look(connection, uuid, with_xml) for uuid in only)))
-    domains = connection.listAllDomains()
-    # After it: who is missing here was undefined meanwhile. A listing costs less than a question for each.
+def listing(connection: libvirt.virConnect) -> Listing:
+    """That of this moment. Who is missing in a later one was undefined meanwhile."""
+    known = identities(connection)
     saved = _having(connection, libvirt.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE)
     persistent = _having(connection, libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT)
-    autostart = _having(connection, libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART)
+    return Listing(known, saved, persistent, _having(connection, libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART))
+
+
+def survey(
+    connection: libvirt.virConnect,
+    with_xml: t.Callable[[str, str], bool],
+    only: t.Collection[str] | None = None,
+    known: Listing | None = None,
+) -> list[Machine]:
+    """All domains, or those whose UUIDs are in ``only``; ``with_xml(uuid, name)`` tells whose definition is wanted.
+
+    ``known`` is a listing that was just made, and without ``only`` the domains in it are all.
+    """
+    if only is not None and len(only) <= FEW:
+        return list(filter(None, (_look(connection, uuid, with_xml) for uuid in only)))
+    known = known or listing(connection)
+    wanted = {one.uuid for one in known.identities if only is None or one.uuid in only}
     found = []
-    for domain in domains:
+    for domain in connection.listAllDomains():
         uuid = domain.UUIDString()
-        if only is not None and uuid not in only:
+        if uuid not in wanted:
             continue
         details = with_xml(uuid, domain.name())
+        sets = (known.saved, known.persistent, known.autostart)
         try:
-            found.append(_machine(domain, details, uuid in saved, uuid in persistent, uuid in autostart))
+            found.append(_machine(domain, details, *(uuid in one for one in sets)))
         except libvirt.libvirtError as fault:
             # Undefined between the listing and the look at it.
             if fault.get_error_code() not in _GONE:
