@@ -17,7 +17,7 @@ from .store import ForeignDatabase
 
 # gc.set_threshold(): nobody is served while Python looks for garbage. A look at 5,000 objects takes 2 ms, and at 50,000
 # a twentieth of a second. All those of hundreds of sessions, which take a tenth of a second, are looked at when
-# millions more were made: when all sessions were lost and made anew many times, not by traffic, which leaves hardly any.
+# millions more were made: when all sessions were lost and made anew many times, not by traffic, which leaves few.
 _GARBAGE = (5_000, 3, 700)
 
 
