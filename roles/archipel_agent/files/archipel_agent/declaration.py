@@ -190,6 +190,7 @@ async def _applied(agent: t.Any, request: Request, desired: Desired, snapshot: S
             return failed
     log.info("%s (%s): %s", desired.name, desired.uuid, ", ".join(execution.done) or "unchanged")
     made.restart_required += execution.refused
+    made.ignored += execution.ignored
     return _result(desired, made, execution.done, execution.applied_live)
 
 
@@ -201,6 +202,10 @@ def _result(desired: Desired, made: plan.Plan, actions: list[str], applied_live:
         found["restart_required"] = made.restart_required
     if applied_live:
         found["applied_live"] = applied_live
+    if made.ignored:
+        found["ignored"] = made.ignored
+    if desired.show_xml and made.changed:
+        found["xml"] = describe.xml_difference(made.old, made.new)
     return found
 
 
@@ -230,7 +235,8 @@ async def _plan(agent: t.Any, request: Request, desired: Desired, snapshot: Snap
         changes = await seeds.resolve(agent, desired, stated, existing and existing.definition, changes)
         made = [(volume["pool"], volume["name"]) for volume in changes.owned]
         metadata.record(existing and existing.definition, stated, desired.protected, made)
-        predicted = await _predict(agent, _normalise(agent, request, existing), desired, stated, existing)
+        normalise = _normalise(agent, request, existing)
+        predicted, ignored = await _predict(agent, normalise, desired, stated, existing)
     except PermissionDenied:
         raise
     except ArchipelError as exc:
@@ -245,6 +251,7 @@ async def _plan(agent: t.Any, request: Request, desired: Desired, snapshot: Snap
         definition = None if predicted is None else predicted.definition
         _refuse(request, await _host_access(agent, definition, changes))
     found = plan.change(existing, desired, predicted, changes)
+    found.ignored += ignored
     if predicted is None and found.opens_images:
         # A definition that changes has just been looked at.
         await image_chains.refuse_start(agent, request, desired.uuid)
@@ -331,13 +338,13 @@ async def _emulator(agent: t.Any, domain: Element) -> str:
 
 async def _predict(
     agent: t.Any, normalise: prediction.Normalise, desired: Desired, stated: Element, existing: plan.Existing | None
-) -> prediction.Prediction | None:
+) -> prediction.Foretold:
     if existing is not None:
-        predicted = await prediction.change(existing.definition, desired, stated, normalise)
-        if predicted is None and not existing.persistent:
+        foretold = await prediction.change(existing.definition, desired, stated, normalise)
+        if foretold.prediction is None and not existing.persistent:
             # Running without a definition: it gets the one that it runs with.
-            return prediction.Prediction(existing.definition, False)
-        return predicted
+            return foretold._replace(prediction=prediction.Prediction(existing.definition, False))
+        return foretold
     defaults = domain_xml.parse_domain(desired.defaults, "defaults") if desired.defaults else None
     architecture = domain_xml.attribute_of(stated, "os/type", "arch")
     if defaults is not None:

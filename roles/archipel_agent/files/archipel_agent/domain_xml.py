@@ -28,6 +28,8 @@ SECRET_CHANGED = "(changed)"
 _REPEATED = frozenset(("seclabel", "sysinfo"))
 # (tag, attribute) of values that only VIR_DOMAIN_XML_SECURE shows.
 _SECRETS = frozenset((("graphics", "passwd"),))
+# Archipel 0.6 wrote the password of a machine's account into its <description>.
+_ACCOUNT = re.compile(r"(?i)([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}@[^\s:]+::::)\S+")
 # Binary units of libvirt's scaled integers, as powers of two (formatdomain.html#memory-allocation).
 _BINARY = {"": 10, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50, "e": 60}
 _DECIMAL = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "pb": 10**15, "eb": 10**18}
@@ -85,6 +87,11 @@ def serialise(element: Element) -> str:
     return etree.tostring(element, encoding="unicode")
 
 
+def lines(element: Element) -> list[str]:
+    """The text of an element for people, an element a line."""
+    return str(etree.tostring(element, encoding="unicode", pretty_print=True)).splitlines()
+
+
 def canonical(element: Element) -> bytes:
     """A text that is equal for equal trees, whatever the order of attributes (https://www.w3.org/TR/xml-c14n)."""
     return etree.tostring(element, method="c14n")
@@ -109,7 +116,14 @@ def without_secrets(element: Element) -> Element:
         for found in clean.iter(tag):
             if found.get(attribute) is not None:
                 found.set(attribute, SECRET_SET)
+    for found in clean.iter("description"):
+        found.text = without_password(found.text or "")
     return clean
+
+
+def without_password(description: str) -> str:
+    """A description that may be shown: what Archipel 0.6 wrote there reads "(set)"."""
+    return _ACCOUNT.sub(rf"\g<1>{SECRET_SET}", description)
 
 
 def text_of(element: Element, path: str, default: str = "") -> str:
@@ -249,7 +263,7 @@ def _changes(path: str, before: Element, after: Element) -> t.Iterator[Change]:
             yield _masked(change) if secret else change
     old, new = (before.text or "").strip(), (after.text or "").strip()
     if old != new:
-        yield Change(path, old, new)
+        yield Change(path, *((old, new) if after.tag != "description" else map(without_password, (old, new))))
     olds, news = dict(_labelled(before)), dict(_labelled(after))
     for label in [*olds, *(label for label in news if label not in olds)]:
         if label not in news:

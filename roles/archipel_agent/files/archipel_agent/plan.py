@@ -82,6 +82,10 @@ class Plan:
     before: Terms = dataclasses.field(default_factory=dict)
     after: Terms = dataclasses.field(default_factory=dict)
     restart_required: list[str] = dataclasses.field(default_factory=list)
+    ignored: list[str] = dataclasses.field(default_factory=list)  # paths of what is stated and libvirt does not keep
+    # The definition, where it changes: None where there was none, or will be none.
+    old: Element | None = None
+    new: Element | None = None
 
     @property
     def changed(self) -> bool:
@@ -169,6 +173,7 @@ def removal(
     if existing is not None:
         _refuse_protected(existing, desired, "removed")
         plan.before = {**describe.definition(existing.definition), "state": states.NAMES[existing.state]}
+        plan.old = existing.definition
         if existing.active:
             if not desired.force:
                 raise ArchipelError(
@@ -219,6 +224,7 @@ def change(existing: Existing | None, desired: Desired, prediction: Prediction |
     if existing is not None:
         _running(plan, existing, desired, prediction)
     if prediction is not None:
+        plan.old, plan.new = existing and existing.definition, prediction.definition
         if existing is None:
             plan.after = describe.definition(prediction.definition)
         else:

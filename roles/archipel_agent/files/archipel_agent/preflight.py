@@ -16,6 +16,8 @@ from .domain_xml import Element, attribute_of, text_of
 from .libvirt_facade import libvirt
 
 _NETWORK_DEVICES = "/sys/class/net"
+# Domain types by driver, where a driver has others than its own name.
+_KINDS = {"qemu": ("qemu", "kvm")}
 _FILES = ("kernel", "initrd", "loader")
 
 
@@ -25,11 +27,19 @@ def problems(connection: libvirt.virConnect, stated: str, may_see: t.Callable[[s
     ``may_see`` tells whether whoever asks may learn of a path if it exists.
     """
     domain = domain_xml.parse_domain(stated)
-    found = [*_memory(connection, domain), *_networks(connection, domain), *_targets(domain)]
+    found = [*_kind(connection, domain), *_memory(connection, domain)]
+    found += [*_networks(connection, domain), *_targets(domain)]
     paths = [text_of(domain, f"os/{tag}") for tag in _FILES]
     paths += [attribute_of(disk, "source", "file") for disk in domain.findall("devices/disk")]
     missing = [path for path in dict.fromkeys(paths) if path and _is_missing(path, may_see)]
     return found + [f"there is no file {path} here" for path in missing]
+
+
+def _kind(connection: libvirt.virConnect, domain: Element) -> t.Iterator[str]:
+    driver, kind = connection.getType().lower(), domain.get("type")
+    kinds = _KINDS.get(driver, (driver,))
+    if kind and kind not in kinds:
+        yield f"domain_type: there are no machines of the type '{kind}' here, but of {' and '.join(kinds)}"
 
 
 def _memory(connection: libvirt.virConnect, domain: Element) -> t.Iterator[str]:

@@ -50,6 +50,7 @@ class Desired:
     wait: bool = True
     wait_timeout: float = 60.0
     assume_lost: tuple[str, ...] = ()
+    show_xml: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -218,6 +219,7 @@ def _desired(one: t.Any, path: str) -> Desired:
         wait=_of_type(one, "wait", bool, path, True),
         wait_timeout=_seconds(one, "wait_timeout", path, Desired.wait_timeout),
         assume_lost=tuple(_strings(one, "assume_lost", path) or ()),
+        show_xml=_of_type(one, "show_xml", bool, path, False),
     )
 
 
