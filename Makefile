@@ -79,7 +79,7 @@ bench: setup ## benchmarks on the lab
 
 .PHONY: faults
 faults: lab-up ## 300 random operations under faults; each operation killed between every two durable steps
-	pytest -s $(addprefix tests/integration/test_archipel_,agent_faults.py agent_killed.py migration_cut.py twins.py)
+	pytest -s $(addprefix tests/integration/test_archipel_,agent_faults.py agent_killed.py migration_cut.py)
 
 .PHONY: lab-up
 lab-up: setup ## three hosts with the platform on them

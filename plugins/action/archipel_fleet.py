@@ -9,6 +9,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.utils.display import Display
 from ansible_collections.archipel.platform.plugins.module_utils import _arguments, _declarations, _fleet
+from ansible_collections.archipel.platform.plugins.modules import archipel_fleet
 from ansible_collections.archipel.platform.plugins.plugin_utils import vm_files
 from ansible_collections.archipel.platform.plugins.plugin_utils.progress import ModuleWithProgress
 
@@ -17,6 +18,8 @@ display = Display()
 
 class ActionModule(ModuleWithProgress):
     """Runs archipel_fleet with the declarations of all files, and prints what it does, and what it has done."""
+
+    module = archipel_fleet
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         """The module's result. Raises AnsibleActionFail with all that is wrong with the declarations."""

@@ -124,6 +124,8 @@ SYSTEM = r"""
       - How the processors are virtualised.
       - A new virtual machine gets V(kvm) where the hypervisor can, and else V(qemu), if it is not given; on a
         hypervisor with another driver than QEMU, that driver's.
+      - The collection's tests start guests of V(qemu) and V(test). What becomes of a declaration of V(xen) is tested as
+        far as the plan.
     type: str
     choices:
       - kvm

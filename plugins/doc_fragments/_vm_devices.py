@@ -397,6 +397,7 @@ DEVICES = r"""
   tpm:
     description:
       - The trusted platform module, emulated by swtpm on the hypervisor.
+      - The collection's tests define it, and start no guest with it.
     type: dict
     suboptions:
       model:
@@ -440,6 +441,7 @@ DEVICES = r"""
     description:
       - Devices of the hypervisor that the guest takes over, all of them. One of the suboptions is required.
       - They need the permission C(host_access).
+      - The collection's tests define them, and start no guest with them.
     type: list
     elements: dict
     suboptions:

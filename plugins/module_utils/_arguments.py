@@ -8,6 +8,7 @@ Private to this collection; it may change without notice.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import typing as t
 
@@ -87,6 +88,23 @@ class Reading:
         return reading.values
 
 
+_hearer: list[str] | None = None
+
+
+@contextlib.contextmanager
+def heard(warnings: list[str]) -> t.Iterator[None]:
+    """Inside, modules' warnings go into ``warnings``.
+
+    In its own process Ansible keeps them for all that follows, or prints them, and they are in no result.
+    """
+    global _hearer
+    _hearer = warnings
+    try:
+        yield
+    finally:
+        _hearer = None
+
+
 class Module(AnsibleModule):
     """AnsibleModule that tells all that is wrong with its options.
 
@@ -114,6 +132,13 @@ class Module(AnsibleModule):
         super()._load_params()
         # Before AnsibleModule converts them, and leaves out what it cannot convert.
         self._given = {name: value for name, value in self.params.items() if not name.startswith("_ansible_")}
+
+    def warn(self, warning: str) -> None:
+        """Has the user warned."""
+        if _hearer is None:
+            super().warn(warning)
+        else:
+            _hearer.append(warning)
 
     def fail_json(self, msg: str, **result: t.Any) -> t.NoReturn:
         """Ends the module. Before it is ready, that is AnsibleModule refusing its options."""

@@ -39,7 +39,8 @@ _OFF = frozenset(states.NAMES[state] for state in (states.SHUTOFF, states.SAVED)
 class Manner(t.NamedTuple):
     """How declarations are made true. ``stop``: nothing more is begun after the first that fails.
 
-    ``graceful``: indices of machines that are asked to shut down before they are removed.
+    ``graceful``: indices of machines that are asked to shut down before they are removed. ``show_xml``: the outcomes
+    have the difference in domain XML, too.
     """
 
     check: bool = False
@@ -48,6 +49,7 @@ class Manner(t.NamedTuple):
     stop: bool = False
     graceful: t.Collection[int] = ()
     progress: Progress = Progress()
+    show_xml: bool = False
 
 
 def converge(agents: Agents, specs: t.Sequence[Spec], manner: Manner) -> list[Outcome]:
@@ -275,7 +277,10 @@ class _Run:
             spec["state"] = step.state
         elif planning and step.index in self.manner.graceful:
             spec["force"] = True  # it will be off when its turn comes
-        return _domain.wanted(spec, decision.name, decision.uuid, decision.existing is None)
+        wanted = _domain.wanted(spec, decision.name, decision.uuid, decision.existing is None)
+        if self.manner.show_xml:
+            wanted["show_xml"] = True
+        return wanted
 
     def _work(self, steps: t.Iterable[Step]) -> float:
         """Seconds that declarations may take, one after another."""
@@ -319,6 +324,8 @@ class _Run:
             restart_required=result.get("restart_required", []),
             applied_live=result.get("applied_live", []),
             vm=result["vm"] if "vm" in result else outcome.vm,
+            xml=result.get("xml", outcome.xml),
+            warning="; ".join(filter(None, [outcome.warning, _left_out(decision.name, step.host, result)])),
             gone=gone,
         )
         if result.get("error"):
@@ -343,6 +350,12 @@ class _Run:
             self._tell(step.index, f"has moved to {step.target}")
         elif actions:
             self._tell(step.index, ", ".join(actions))
+
+
+def _left_out(name: str, host: str, result: Result) -> str:
+    """What is to be said of what libvirt does not keep; "" if it keeps everything."""
+    ignored = result.get("ignored")
+    return f"'{name}' on {host}: libvirt does not keep what is declared at {', '.join(ignored)}" if ignored else ""
 
 
 def _apart(batch: t.Sequence[Step], answer: _Answer) -> t.Iterator[tuple[Step, _Answer]]:

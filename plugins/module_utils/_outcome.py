@@ -19,6 +19,7 @@ class Outcome(t.NamedTuple):
     """What became of one declaration; ``error`` None: it is true, or would be.
 
     ``created``, ``gone``: the machine is new, or no more. ``skipped``: nothing was tried, because others failed.
+    ``xml``: how the definition changes, line by line, where that was asked for.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Outcome(t.NamedTuple):
     restart_required: t.Sequence[str] = ()
     applied_live: t.Sequence[str] = ()
     vm: Facts | None = None
+    xml: str = ""
     warning: str = ""
     error: ArchipelError | None = None
     created: bool = False
@@ -37,8 +39,9 @@ class Outcome(t.NamedTuple):
 
     @property
     def diff(self) -> dict[str, t.Any]:
-        """Before and after, in the terms of the options."""
+        """Before and after, in the terms of the options; what Ansible prints below them is the XML."""
         return {
+            **({"prepared": self.xml + "\n"} if self.xml else {}),
             "before": dict(self.before),
             "after": dict(self.after),
             "before_header": self.name,

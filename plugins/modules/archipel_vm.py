@@ -14,6 +14,8 @@ description:
   - Makes one declared virtual machine true, wherever in the platform it is, or is to be.
   - Only what is stated is enforced. What is not stated is left as it is.
   - It asks the agents on the hypervisors over XMPP, and needs no access to libvirt.
+  - The difference is told in the terms of the options, and with C(-vvv) in libvirt's XML too, without any password.
+  - What libvirt does not keep of a declaration, such as a misspelt element in O(xml), is told in a warning.
   - For many virtual machines, M(archipel.platform.archipel_fleet) does the same in one task.
 author:
   - Archipel maintainers (@archipel)
@@ -203,7 +205,7 @@ def main() -> None:
         argument_spec={**_connection.argument_spec(), **_spec.argument_spec()},
         supports_check_mode=True,
     )
-    manner = _converge.Manner(module.check_mode, progress=Progress.of(module))
+    manner = _converge.Manner(module.check_mode, progress=Progress.of(module), show_xml=module._verbosity >= 3)
     try:
         with Client(_connection.options(module.params)) as client:
             outcome = _converge.converge(Agents(client), [module.params], manner)[0]

@@ -5,7 +5,8 @@
 
 An action plugin of the module's name, with a subclass ActionModule of ModuleWithProgress, is all that it takes.
 
-It prints where the module runs on the controller, in an execution environment too. It is silent with ``async`` and
+It prints where the module runs on the controller, in an execution environment too; there the module runs in Ansible's
+own process where it can (in_process.py). It is silent with ``async`` and
 ``no_log``, in check mode, and where the task is delegated to another host. Lines go to stderr, which is not buffered,
 and where they are in nobody's way who reads the results from stdout.
 """
@@ -15,13 +16,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import tempfile
 import threading
+import types
 import typing as t
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible.utils.vars import merge_hash
 from ansible_collections.archipel.platform.plugins.module_utils._progress import FILE
+from ansible_collections.archipel.platform.plugins.plugin_utils import in_process
 
 display = Display()
 
@@ -30,8 +34,9 @@ _PAUSE = 0.25
 
 
 class ModuleWithProgress(ActionBase):
-    """Runs the module of the task as Ansible does, and prints its events meanwhile."""
+    """Runs ``module``, the one of the task, and prints its events meanwhile."""
 
+    module: types.ModuleType
     _supports_check_mode = True
     _supports_async = True
 
@@ -39,6 +44,8 @@ class ModuleWithProgress(ActionBase):
         """The module's result; the same as without this plugin."""
         result = super().run(tmp, task_vars)
         del tmp
+        if in_process.is_same(self, task_vars or {}):
+            return merge_hash(result, self._run_here(task_vars or {}))
         wrap_async = self._task.async_val and not self._connection.has_native_async
         with _printed(None if wrap_async else self._channel()):
             result = merge_hash(result, self._execute_module(task_vars=task_vars, wrap_async=wrap_async))
@@ -46,17 +53,31 @@ class ModuleWithProgress(ActionBase):
             self._remove_tmp_path(self._connection._shell.tmpdir)
         return result
 
+    def _run_here(self, task_vars: in_process.Vars) -> dict[str, t.Any]:
+        if not self._prints:
+            return in_process.run(self, self.module, task_vars, None)
+        with tempfile.TemporaryDirectory(prefix="archipel-") as directory, _printed(_opened(directory)):
+            return in_process.run(self, self.module, task_vars, directory)
+
+    @property
+    def _prints(self) -> bool:
+        return self._connection.transport == "local" and not self._task.check_mode and not self._task.no_log
+
     def _channel(self) -> t.TextIO | None:
         """The new file, which the module finds in its temporary directory; None where nothing is to be printed."""
-        if self._connection.transport != "local" or self._task.check_mode or self._task.no_log:
+        if not self._prints:
             return None
         try:
             if self._connection._shell.tmpdir is None:
                 self._make_tmp_path()
-            path = os.path.join(self._connection._shell.tmpdir, FILE)
-            return os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL, 0o600), encoding="utf-8", errors="replace")
+            return _opened(self._connection._shell.tmpdir)
         except OSError:
             return None
+
+
+def _opened(directory: str) -> t.TextIO:
+    path = os.path.join(directory, FILE)
+    return os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL, 0o600), encoding="utf-8", errors="replace")
 
 
 @contextlib.contextmanager

@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 
-def play(platform, path: Path, **vm) -> subprocess.CompletedProcess:
-    """Writes a playbook that declares ``vm`` to ``path``, and runs it."""
+def play(platform, path: Path, *arguments: str, **vm) -> subprocess.CompletedProcess:
+    """Writes a playbook that declares ``vm`` to ``path``, and runs it with these arguments."""
     connection = {
         "jid": f"automation@{platform.domain}",
         "server": platform.address(platform.xmpp),
@@ -22,7 +22,7 @@ def play(platform, path: Path, **vm) -> subprocess.CompletedProcess:
     tasks = [{"archipel.platform.archipel_vm": {**vm, **connection}}]
     path.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]))
     return subprocess.run(
-        ["ansible-playbook", "-c", "local", "-e", f"ansible_python_interpreter={sys.executable}", path],
+        ["ansible-playbook", "-c", "local", "-e", f"ansible_python_interpreter={sys.executable}", *arguments, path],
         env={**os.environ, "ARCHIPEL_PASSWORD": platform.password("automation")},
         capture_output=True,
         check=False,

@@ -10,7 +10,8 @@ import uuid as uuidlib
 from xml.sax.saxutils import escape
 
 import pytest
-from people import CONTROL, DEFINITION, DOMAIN, HYPERVISOR, Failed
+from people import CONTROL, DEFINITION, DOMAIN, HYPERVISOR, SECRET, Failed
+from playing import play
 from test_archipel_agent_chat import COMMANDS, talk
 from test_archipel_lifecycle import COMMAND_LINE, REACHING
 
@@ -114,6 +115,16 @@ def test_an_image_that_has_come_to_name_a_file_of_the_host_is_not_opened(
     managed.run(f"qemu-img rebase -u -b '' {image}")
     automation.act(managed.jid, CONTROL, "create")
     assert managed.virsh("domstate") == "running"
+
+
+def test_the_xml_of_a_change_is_shown_to_who_wants_to_see_much(managed, platform, tmp_path):
+    vm = {"name": managed.name, "memory": "48MiB", "graphics": [{"type": "vnc", "password": "another1"}]}
+    for verbosity in ("-vv", "-vvv"):
+        done = play(platform, tmp_path / "play.yml", "--check", "--diff", verbosity, **vm)
+        assert done.returncode == 0, done.stdout + done.stderr
+        shown = '+  <memory unit="KiB">49152</memory>' in done.stdout
+        assert shown == ('passwd="(changed)"' in done.stdout) == (verbosity == "-vvv"), done.stdout
+        assert SECRET[:8] not in done.stdout + done.stderr and "another1" not in done.stdout + done.stderr
 
 
 def _part(xml: str) -> str:

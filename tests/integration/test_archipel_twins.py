@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 import uuid as uuidlib
 from concurrent.futures import ThreadPoolExecutor
@@ -17,9 +16,6 @@ from fault_world import DECLARATION, MACHINE, RUNNING, World
 from playing import play
 
 ROUNDS = 3
-# The login by which the loser finds out whose the account is was seen to hang for 40 s; it is not known why. It then
-# refuses the machine for want of an account: not twice, but late, and with another reason than is asserted here.
-OFTEN = "ARCHIPEL_FAULT_STEPS" in os.environ
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +48,6 @@ def test_an_agent_makes_it_once(world, machine):
     assert world.settled().state(uuid) == RUNNING
 
 
-@pytest.mark.skipif(not OFTEN, reason="its login hangs now and then, unexplained; `make faults` shows it")
 @pytest.mark.parametrize("number", range(ROUNDS))
 def test_one_of_two_agents_makes_it(world, machine, number):
     """Both are asked past the modules, which would have looked at the other one first."""

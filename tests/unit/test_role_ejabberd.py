@@ -107,3 +107,8 @@ def test_erlang_is_bound_to_loopback_or_the_address_that_is_named(family, addres
 def test_each_family_has_the_same_variables(family):
     reference = yaml.safe_load((ROLE / "vars/Debian.yml").read_text())
     assert set(yaml.safe_load((ROLE / f"vars/{family}.yml").read_text())) == set(reference)
+
+
+def test_no_answer_to_a_registration_is_kept_as_a_password():
+    """By ejabberd's cache, of which its own example says nothing."""
+    assert configuration()["auth_use_cache"] is False

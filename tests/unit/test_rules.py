@@ -79,6 +79,31 @@ def test_every_module_is_exercised_on_real_hosts(module):
     assert f"archipel.platform.{module}:" in playbooks
 
 
+def values(documentation: dict, path: str = "") -> dict[str, dict]:
+    """The return values of a module that have no others in them, by their paths."""
+    found = {}
+    for name, value in documentation.items():
+        if "contains" in value:
+            found.update(values(value["contains"], f"{path}{name}."))
+        else:
+            found[path + name] = value
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_return_value_has_a_sample_of_its_type(module):
+    types = {"str": str, "int": int, "float": (int, float), "bool": bool, "list": list, "dict": dict}
+    source = ast.parse((ROOT / "plugins" / "modules" / f"{module}.py").read_text())
+    (text,) = (ast.literal_eval(node.value) for node in source.body if _assigns(node, "RETURN"))
+    returned = values(yaml.safe_load(text))
+    assert returned
+    assert [path for path, value in returned.items() if not isinstance(value.get("sample"), types[value["type"]])] == []
+
+
+def _assigns(node: ast.stmt, name: str) -> bool:
+    return isinstance(node, ast.Assign) and [target.id for target in node.targets] == [name]
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_defaults_are_those_of_the_argument_specification(role):
     folder = ROOT / "roles" / role

@@ -67,6 +67,7 @@ class Wanted(t.TypedDict, total=False):
     wait_for: str  # states.WAIT_FOR
     start_delay: float  # seconds
     assume_lost: list[str]  # hypervisors that a new machine is not looked for on
+    show_xml: bool  # the result has the difference in domain XML, too
 
 
 class _StatedVolume(t.TypedDict):
@@ -137,6 +138,8 @@ class Result(t.TypedDict, total=False):
     restart_required: list[str]  # reasons, also of an unchanged machine
     applied_live: list[str]  # those of ``actions`` that a running guest sees without a restart
     waits: bool  # nothing is to be done, but what runs has not come up as far as ``wait_for`` says
+    ignored: list[str]  # paths in the domain XML of what is stated and libvirt does not keep, also if unchanged
+    xml: str  # only where asked for: how the definition changes, as ``diff -u`` tells it, without secrets
     vm: Facts | None  # None: does not exist
     error: str
     code: int

@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import asyncio
+import types
 
 import pytest
 
 libvirt = pytest.importorskip("libvirt")
 
-from archipel_agent import domains, image_chains  # noqa: E402 - they import libvirt
+from archipel_agent import declaration, domains, image_chains, snapshots  # noqa: E402 - they import libvirt
 from archipel_agent.libvirt_facade import Libvirt  # noqa: E402 - as above
 from archipel_protocol import errors  # noqa: E402 - as above
 
@@ -39,6 +40,48 @@ def test_what_it_has_is_done():
         return await facade.call(domains.look, uuid)
 
     assert asyncio.run(on_test_driver(work)) is None
+
+
+def test_few_machines_are_seen_as_they_are_among_many():
+    async def work(facade, uuid):
+        def define(connection, number):
+            domain = connection.defineXML(XML.replace("other", f"other-{number}"))
+            domain.setAutostart(number % 2)
+            if number % 3 == 0:
+                domain.create()
+            return domain.UUIDString()
+
+        wanted = {await facade.call(define, number): f"other-{number}" for number in range(domains.FEW + 1)}
+        absent = {"00000000-0000-4000-8000-000000000001": "none", "00000000-0000-4000-8000-000000000002": "other"}
+        many = await facade.call(snapshots.survey, {**wanted, **absent})
+        assert set(many.machines) == set(wanted)
+        assert {machine.autostart for machine in many.machines.values()} == {True, False}
+        for one, name in {**wanted, **absent}.items():
+            seen = await facade.call(snapshots.look, one, name)
+            assert seen.machines == {key: machine for key, machine in many.machines.items() if key == one}
+            assert seen.owners.get(name) == many.owners.get(name)
+        assert seen.owners == {"other": uuid}
+        renamed = next(iter(wanted))
+        return (await facade.call(snapshots.look, renamed, "other")).owners, renamed, uuid
+
+    owners, renamed, uuid = asyncio.run(on_test_driver(work))
+    assert owners == {"other-0": renamed, "other": uuid}
+
+
+def test_many_machines_are_looked_at_in_parts_and_none_is_missing():
+    async def work(facade, uuid):
+        def define(connection, number):
+            return connection.defineXML(XML.replace("other", f"other-{number}")).UUIDString()
+
+        uuids = [await facade.call(define, number) for number in range(100)]
+        found = await declaration._look_at(types.SimpleNamespace(libvirt=facade), uuids, True)
+        every = await facade.call(domains.survey, lambda uuid, name: True)
+        gone = await declaration._look_at(types.SimpleNamespace(libvirt=facade), ["no-such-uuid", *uuids[1:]], True)
+        return [sorted(one.uuid for one in some) for some in (found, gone)], found, every, uuids
+
+    (seen, left), found, every, uuids = asyncio.run(on_test_driver(work))
+    assert seen == sorted(uuids) and left == sorted(uuids[1:])
+    assert {one.uuid: one for one in found} == {one.uuid: one for one in every if one.uuid in uuids}
 
 
 def test_what_it_lacks_is_said_in_libvirts_words():

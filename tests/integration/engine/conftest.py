@@ -23,7 +23,7 @@ import pytest
 
 libvirt = pytest.importorskip("libvirt")
 
-from archipel_agent import disk_copies, dispatch, normaliser_client  # noqa: E402 - they import libvirt
+from archipel_agent import calm, disk_copies, dispatch, normaliser_client  # noqa: E402 - they import libvirt
 from archipel_agent.libvirt_facade import Libvirt  # noqa: E402 - as above
 from archipel_agent.permissions import Permissions  # noqa: E402 - as above
 from archipel_protocol import declaration as wire, namespaces as ns, payloads  # noqa: E402 - as above
@@ -53,6 +53,7 @@ class Store:
         self.libvirt = libvirt_facade
         self.normaliser = normaliser
         self.disk_copies = disk_copies.DiskCopies(libvirt_facade)
+        self.calm = calm.Calm()
         self.managed = {}
         self._locks = {}
 
@@ -102,7 +103,7 @@ class Hypervisor:
         if "error" not in happened and "power off" not in happened.get("actions", []):
             assert happened == foretold
             # What a guest that runs does not have yet is told every time.
-            unchanged = {key: happened[key] for key in ("uuid", "restart_required") if key in happened}
+            unchanged = {key: happened[key] for key in ("uuid", "restart_required", "ignored") if key in happened}
             assert await self.one("plan", sender, **wanted) == unchanged
             assert await self.one("apply", sender, **wanted) == unchanged
         return happened

@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import pathlib
+import re
+
 import pytest
 
 ADMIN = "admin@archipel.test/test"
@@ -246,13 +249,28 @@ SHAPES = {
 
 
 def test_there_are_enough():
-    assert len(SHAPES) >= 60
+    assert len(SHAPES) >= 60 and len(PRINTED) >= 15
 
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_the_second_run_is_unchanged(hypervisor, run, machine, name):
     head, devices = SHAPES[name]
     wanted = f"<domain type='qemu'{QEMU}>{MEMORY}{head}<devices>{devices}</devices></domain>"
-    result = run(hypervisor.apply(ADMIN, **machine, domain=wanted, state="present"))
+    keeps(run(hypervisor.apply(ADMIN, **machine, domain=wanted, state="present")))
+
+
+# What virt-install 4.1 printed on Debian 12 for the options that stand in each file.
+FOLDER = pathlib.Path(__file__).with_name("virt_install")
+PRINTED = sorted(path.stem for path in FOLDER.glob("*.xml"))
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_what_virt_install_prints(hypervisor, run, machine, name):
+    wanted = re.sub("<(name|uuid)>[^<]*</\\1>", "", (FOLDER / f"{name}.xml").read_text(), count=2)
+    keeps(run(hypervisor.apply(ADMIN, **machine, domain=wanted, state="present")))
+
+
+def keeps(result):
     assert "error" not in result, result["error"]
+    assert result.get("ignored", []) == [] and result["changed"]
     assert "geheim" not in str(result)

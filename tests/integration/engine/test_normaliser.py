@@ -129,8 +129,8 @@ def test_without_it_values_are_compared_as_they_stand(run):
                 async def change(stated):
                     return await prediction.change(existing, desired, parse(stated), normaliser.normalise)
 
-                assert await change("<domain><memory unit='GiB'>8</memory></domain>") is None
-                changed = await change("<domain><vcpu>4</vcpu></domain>")
+                assert (await change("<domain><memory unit='GiB'>8</memory></domain>")).prediction is None
+                changed = (await change("<domain><vcpu>4</vcpu></domain>")).prediction
                 assert (changed.exact, changed.definition.findtext("vcpu")) == (False, "4")
             finally:
                 await normaliser.stop()

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 DOMAIN = (
     "<domain type='qemu'><memory unit='TiB'>%s</memory><os><type arch='x86_64' machine='pc'>hvm</type>%s</os>"
     "<devices>%s</devices></domain>"
@@ -32,6 +34,16 @@ def test_everything_is_told_at_once(hypervisor, run, machine):
         for action in ("plan", "apply"):
             error = run(hypervisor.one(action, **machine, domain=wanted, state="running"))["error"]
             assert [text for text in (*TOLD, reason) if text not in error] == [], error
+    assert not hypervisor.agent.is_managed(machine["uuid"])
+
+
+@pytest.mark.parametrize("kind", ["xen", "lxc", "test"])
+def test_a_machine_of_another_driver_is_refused_before_it_is_made(hypervisor, run, machine, kind):
+    """libvirt itself says so only to who defines it."""
+    wanted = (DOMAIN.replace("TiB", "MiB") % (32, "", "")).replace("'qemu'", f"'{kind}'")
+    for action in ("plan", "apply"):
+        error = run(hypervisor.one(action, **machine, domain=wanted, state="present"))["error"]
+        assert error == f"domain_type: there are no machines of the type '{kind}' here, but of qemu and kvm"
     assert not hypervisor.agent.is_managed(machine["uuid"])
 
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from archipel_agent import declaration, domain_xml, domains, own_files, wanted
+from archipel_agent import declaration, domain_xml, domains, own_files, snapshots, wanted
 from archipel_agent.execution import Execution
 from archipel_agent.libvirt_facade import libvirt
 
@@ -220,7 +220,7 @@ def test_who_is_interrupted_between_two_steps_is_helped_by_the_next_run(hypervis
     ((desired,), dummy) = wanted.machines({"vms": [after]})
 
     async def interrupted():
-        snapshot = await declaration._survey(hypervisor.agent, {desired.uuid})
+        snapshot = await hypervisor.agent.libvirt.call(snapshots.look, desired.uuid, desired.name)
         made = await declaration._plan(hypervisor.agent, Request(), desired, snapshot)
         machine = snapshot.machines.get(desired.uuid)
         made.steps = made.steps[:steps]

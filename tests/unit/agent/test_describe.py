@@ -166,3 +166,44 @@ def test_passwords_are_never_shown(old, new, before, after):
     result = describe.difference(parse(WEB), parse(WEB.replace(old, new)))
     assert [side["graphics"][0].get("password") for side in result] == [before, after]
     assert "secret" not in str(result) and "other" not in str(result)
+
+
+@pytest.mark.parametrize(
+    "old, new, told",
+    [
+        (
+            "passwd='secret'",
+            "passwd='other'",
+            ['-    <graphics type="vnc" passwd="(set)"', '+    <graphics type="vnc" passwd="(changed)"'],
+        ),
+        ("passwd='secret' ", "", ['-    <graphics type="vnc" passwd="(set)"', '+    <graphics type="vnc" listen=']),
+        (">quiet<", ">loud<", ["-    <cmdline>quiet</cmdline>", "+    <cmdline>loud</cmdline>"]),
+        ("web", "web", []),
+    ],
+)
+def test_the_difference_in_xml_is_told_line_by_line_and_without_secrets(old, new, told):
+    text = describe.xml_difference(parse(WEB), parse(WEB.replace(old, new)))
+    lines = [line for line in text.splitlines() if line[:1] in ("-", "+") and line[:3] not in ("---", "+++")]
+    assert len(lines) == len(told) and all(map(str.startswith, lines, told)), text
+    assert "secret" not in text and "other" not in text
+
+
+def test_a_definition_that_comes_or_goes_is_told_in_xml():
+    for pair, sign in (((None, parse(WEB)), "+"), ((parse(WEB), None), "-")):
+        text = describe.xml_difference(*pair)
+        assert f'{sign}<domain type="kvm">' in text and 'passwd="(set)"' in text and "secret" not in text
+
+
+OWNER = "0f6ac0de-0d0b-4c53-9a4f-0b7f8f7a3c11@old.example"
+
+
+def test_a_password_that_archipel_0_6_left_in_a_description_is_never_shown():
+    described = WEB.replace("</name>", f"</name><description>Sales {OWNER}::::pass1 now</description>", 1)
+    assert describe.definition(parse(described))["description"] == f"Sales {OWNER}::::(set) now"
+    for after in (described.replace("pass1", "pass2"), described.replace("Sales", "Law"), WEB):
+        shown = (
+            describe.difference(parse(described), parse(after)),
+            describe.xml_difference(parse(described), parse(after)),
+            describe.xml_difference(parse(after), parse(described)),
+        )
+        assert "pass1" not in str(shown) and "pass2" not in str(shown)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import stat
+import time
 
 import pytest
 
@@ -44,6 +45,22 @@ def test_a_push_and_what_it_tells_are_kept_together(outbox):
     with pytest.raises(Exception, match="NOT NULL"):
         outbox.add([(WEB, "1", "<a/>"), (WEB, None, "<b/>")], WEB, Told(1, "x"))
     assert outbox.items() == {} and outbox.all_told() == {}
+
+
+def test_its_log_begins_anew_and_nothing_is_lost(outbox, path):
+    log, kept, number = path.with_name(path.name + "-wal"), [], 0
+    deadline = time.monotonic() + 120
+    # The fourth number of its header counts its beginnings (https://sqlite.org/fileformat2.html#walformat).
+    while log.read_bytes()[12:16] == bytes(4) and time.monotonic() < deadline:
+        for dummy in range(100):
+            one, other = outbox.add([(WEB, f"{number}", "<a/>"), (WEB, f"{number}-done", "<a/>")], WEB, Told(1, "x"))
+            outbox.done(other)
+            kept.append(one)
+            number += 1
+    assert log.read_bytes()[12:16] != bytes(4)
+    again = Outbox(path)
+    assert again.items() == {WEB: kept}
+    again.close()
 
 
 def test_forgetting_leaves_nothing_of_one_and_all_of_others(outbox):

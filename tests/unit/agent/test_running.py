@@ -47,6 +47,19 @@ def test_what_a_start_adds():
     assert differences(LIVE) == []
 
 
+def test_a_label_that_is_stated_is_no_difference():
+    definition = parse(DEFINITION.replace("</devices>", "</devices><seclabel type='dynamic' model='dac'/>"))
+    compared = running.comparable(parse(LIVE), definition, parse("<cpu mode='host-model'/>"))
+    assert domain_xml.changes(compared, definition) == []
+
+
+def test_what_is_the_same_has_the_same_text():
+    """Or each plan would look for differences element by element."""
+    definition = parse(DEFINITION)
+    compared = running.comparable(parse(LIVE), definition, parse("<cpu mode='host-model'/>"))
+    assert domain_xml.equal(compared, definition)
+
+
 @pytest.mark.parametrize(
     "old, new, path",
     [

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ssl
 from asyncio import sslproto
 from xml.etree import ElementTree as ET
@@ -14,6 +15,7 @@ import pytest
 
 pytest.importorskip("slixmpp")
 
+from slixmpp import ClientXMPP  # noqa: E402 - only where there is slixmpp
 from slixmpp.stanza import Iq  # noqa: E402 - only where there is slixmpp
 
 from archipel_agent import xmpp  # noqa: E402 - it imports slixmpp
@@ -26,6 +28,37 @@ def test_what_is_sent_is_escaped(text):
     iq.xml[0].text = text
     element = ET.fromstring(str(iq))
     assert (element[0].get("z"), element[0].text or "") == (text, text)
+
+
+def test_an_answer_leaves_no_garbage():
+    """Or a look for it would hold the loop up every few thousand requests."""
+
+    class Client:
+        def __init__(self):
+            self.sent = []
+
+        def make_iq(self, id, ito, itype):
+            return ClientXMPP.make_iq(self.stream, id=id, ito=ito, itype=itype)
+
+        def send(self, stanza):
+            self.sent.append(str(stanza))
+
+    async def answer():
+        client = Client()
+        client.stream = ClientXMPP("hv1@a.test", "x")
+        client.stream.send = client.send
+        session = xmpp.Session(None, "hv1@a.test/hv1", None)
+        session._client = client
+        session._ready.set_result(None)
+        session.reply("b@a.test/x", "0", ET.Element("{x}y"))
+        gc.collect()
+        for number in range(100):
+            session.reply("b@a.test/x", str(number), ET.Element("{x}y"))
+        return gc.collect(), client.sent
+
+    left, sent = asyncio.run(answer())
+    assert len(sent) == 101 and 'id="99"' in sent[-1] and 'type="result"' in sent[-1]
+    assert left < 100
 
 
 def test_a_connection_has_a_small_buffer():

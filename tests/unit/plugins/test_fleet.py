@@ -9,7 +9,7 @@ import json
 import pytest
 from ansible_collections.archipel.platform.plugins.module_utils import _fleet
 from ansible_collections.archipel.platform.plugins.module_utils._agents import Agents
-from ansible_collections.archipel.platform.plugins.module_utils._converge import Manner
+from ansible_collections.archipel.platform.plugins.module_utils._converge import Manner, converge
 from ansible_collections.archipel.platform.plugins.module_utils._errors import (
     AgentOffline,
     Conflict,
@@ -379,3 +379,28 @@ def test_a_restart_that_is_needed_is_told():
     platform._result = lambda node, one, apply: {**result(node, one, apply), "restart_required": ["memory"]}
     done = platform.run([{"name": "a", "memory": "2GiB"}, {"name": "b"}], check=True)
     assert summary(done.outcomes, True) == "change 1 (1 needs a restart), unchanged 1 (1 needs a restart)"
+
+
+def test_what_libvirt_leaves_out_is_a_warning_on_every_run():
+    platform = Platform(("a", "hv1", "running"))
+    result = platform._result
+    platform._result = lambda node, one, apply: {**result(node, one, apply), "ignored": ["devices/dsk", "os/a/@b"]}
+    for check in (True, False, False):
+        (outcome,) = platform.run([{"name": "a", "memory": "2GiB"}], check=check).outcomes
+        assert outcome.warning == "'a' on hv1: libvirt does not keep what is declared at devices/dsk, os/a/@b"
+    assert not outcome.changed
+
+
+def test_the_difference_in_xml_is_asked_for_and_shown_below_the_other():
+    platform = Platform(("a", "hv1", "running"))
+    result = platform._result
+    platform._result = lambda node, one, apply: {
+        **result(node, one, apply),
+        **({"xml": "-old\n+new"} if one.get("show_xml") else {}),
+    }
+    specs = [element(name="a", memory="2GiB")]
+    agents = Agents(Client(platform.answer))
+    (plain,) = converge(agents, specs, Manner(check=True))
+    (verbose,) = converge(agents, specs, Manner(check=True, show_xml=True))
+    assert "prepared" not in plain.diff
+    assert verbose.diff == {**plain.diff, "prepared": "-old\n+new\n"}

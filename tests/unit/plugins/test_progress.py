@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 Archipel maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a module tells is printed while it runs, by Ansible itself, and only where that can be."""
+"""What a module tells is printed while it runs, by Ansible itself, and only where that can be; in a process or none."""
 
 from __future__ import annotations
 
@@ -17,39 +17,74 @@ from ansible_collections.archipel.platform.plugins.plugin_utils.progress import 
 
 ROOT = Path(__file__).resolve().parents[3]
 PLUGIN = """
+import importlib.util
+from pathlib import Path
 from ansible_collections.archipel.platform.plugins.plugin_utils.progress import ModuleWithProgress
+spec = importlib.util.spec_from_file_location("tell", Path(__file__).parents[1] / "library" / "tell.py")
+tell = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tell)
 class ActionModule(ModuleWithProgress):
-    pass
+    module = tell
 """
 # Ends only when its first event was printed, or when it is sure that nobody will print it.
 MODULE = """#!/usr/bin/python
+import sys
 import time
 from pathlib import Path
-from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.archipel.platform.plugins.module_utils._arguments import Module
 from ansible_collections.archipel.platform.plugins.module_utils._progress import Event, Progress
-module = AnsibleModule({"vm": {"type": "str"}, "printed": {"type": "path"}}, supports_check_mode=True)
-progress, vm = Progress.of(module), module.params["vm"]
-progress.tell(Event(vm, "moves", 7))
-while progress.watched and vm + ": moves, 7 %" not in Path(module.params["printed"]).read_text():
-    time.sleep(0.05)
-progress.tell(Event(vm, "has moved"))
-module.exit_json(changed=True, watched=progress.watched)
+def main():
+    options = {"vm": {"type": "str"}, "printed": {"type": "path"}, "secret": {"type": "str", "no_log": True}}
+    module = Module(lambda params: [], argument_spec=options, supports_check_mode=True)
+    progress, vm = Progress.of(module), module.params["vm"]
+    progress.tell(Event(vm, "moves", 7))
+    while progress.watched and vm + ": moves, 7 %" not in Path(module.params["printed"]).read_text():
+        time.sleep(0.05)
+    progress.tell(Event(vm, "has moved"))
+    module.warn("careful with " + vm)
+    told = {"watched": progress.watched, "inside": "ansible.plugins.action" in sys.modules}
+    if module.params["secret"] == "wrong":
+        module.fail_json(msg="a wrong secret", **told)
+    module.exit_json(changed=not module.check_mode, told=module.params["secret"], **told)
+if __name__ == "__main__":
+    main()
 """
+# The one Ansible runs in, under another name.
+OTHER_PYTHON = {"ansible_python_interpreter": "{{ playbook_dir }}/python"}
 
 
 def task(vm: str, **keywords) -> dict:
     return {"tell": {"vm": vm, "printed": "{{ printed }}"}, "register": vm, **keywords}
 
 
+def with_secret(vm: str, secret: str, **keywords) -> dict:
+    return task(vm, tell={"vm": vm, "printed": "{{ printed }}", "secret": secret}, ignore_errors=True, **keywords)
+
+
 TASKS = [
     task("seen"),
     task("delegated", delegate_to="elsewhere"),
+    task("delegated_here", delegate_to="here"),
     task("checked", check_mode=True),
     task("hidden", no_log=True),
     task("beside", **{"async": 60, "poll": 1}),
     task("repeated", loop=[1, 2]),
+    task("other_python", vars=OTHER_PYTHON),
+    task("variables", environment={"SOMETHING": "else"}),
+    task("somebody_else", become=True, become_method="nothing"),
+    with_secret("secret", "abracadabra"),
+    with_secret("secret_outside", "abracadabra", vars=OTHER_PYTHON),
+    with_secret("failed", "wrong"),
+    with_secret("failed_outside", "wrong", vars=OTHER_PYTHON),
+    task("refused", tell={"vms": "web"}, ignore_errors=True),
+    task("refused_outside", tell={"vms": "web"}, ignore_errors=True, vars=OTHER_PYTHON),
 ]
 NAMES = [one["register"] for one in TASKS]
+# In the order of their lines.
+PRINTED = ("seen", "delegated_here", "repeated", "repeated", "other_python", "variables", "somebody_else")
+PRINTED += ("secret", "secret_outside", "failed", "failed_outside")
+OUTSIDE = ("delegated", "beside", "other_python", "variables", "somebody_else", "secret_outside", "failed_outside")
+REFUSED = ("refused", "refused_outside")
 
 
 # A connection that is none to the controller, as far as Ansible knows.
@@ -64,9 +99,30 @@ from ansible.plugins.connection.local import Connection as Local
 class Connection(Local):
     transport = "other_local"
 """
+# Becomes nobody else, without a program of the host.
+BECOME = """
+DOCUMENTATION = '''
+name: nothing
+short_description: nothing
+description: Nothing.
+author: nobody
+options: {}
+'''
+from ansible.plugins.become import BecomeBase
+class BecomeModule(BecomeBase):
+    name = "nothing"
+    def get_option(self, option, hostvars=None, playcontext=None):
+        return None
+    def build_become_command(self, cmd, shell):
+        return cmd
+"""
 INVENTORY = {
     "all": {
-        "hosts": {"localhost": {"ansible_connection": "local"}, "elsewhere": {"ansible_connection": "other_local"}},
+        "hosts": {
+            "localhost": {"ansible_connection": "local"},
+            "here": {"ansible_connection": "local"},
+            "elsewhere": {"ansible_connection": "other_local"},
+        },
         "vars": {"ansible_python_interpreter": sys.executable},
     }
 }
@@ -84,11 +140,13 @@ def run(tmp_path_factory) -> tuple[list[str], dict]:
         ("action_plugins/tell.py", PLUGIN),
         ("library/tell.py", MODULE),
         ("connection_plugins/other_local.py", CONNECTION),
+        ("become_plugins/nothing.py", BECOME),
         ("hosts.yml", yaml.safe_dump(INVENTORY)),
         ("play.yml", yaml.safe_dump([play], sort_keys=False)),
     ):
         (directory / path).parent.mkdir(exist_ok=True)
         (directory / path).write_text(text)
+    (directory / "python").symlink_to(sys.executable)
     collections = {"ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".ansible" / "collections")}
     with printed.open("w") as stderr:
         done = subprocess.run(
@@ -109,16 +167,31 @@ def run(tmp_path_factory) -> tuple[list[str], dict]:
 def test_events_are_printed_while_the_module_runs_where_both_are_on_the_controller(run):
     told, dummy = run
     pair = ["{}: moves, 7 %", "{}: has moved"]
-    assert told == [one.format(name) for name in ("seen", "repeated", "repeated") for one in pair]
+    assert told == [one.format(name) for name in PRINTED for one in pair]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in REFUSED])
 def test_the_result_is_the_same_whether_anything_is_printed_or_not(run, name):
     dummy, results = run
     found = results[name]
     for one in found.get("results", [found]):
-        assert one["changed"] is True
-        assert one["watched"] is (name in ("seen", "repeated"))
+        assert one.get("changed", False) is (name != "checked" and not name.startswith("failed"))
+        assert one["watched"] is (name in PRINTED)
+        assert one["inside"] is (name not in OUTSIDE)
+    assert {str(text) for text in found["warnings"]} == {f"careful with {name}"}
+
+
+@pytest.mark.parametrize("name", ["secret", "failed", "refused"])
+def test_the_result_of_a_process_is_that_of_no_process(run, name):
+    dummy, results = run
+    inside, outside = ({**results[one]} for one in (name, f"{name}_outside"))
+    for one, where in ((inside, name), (outside, f"{name}_outside")):
+        assert "abracadabra" not in json.dumps(one)
+        text = json.dumps({key: value for key, value in one.items() if key != "inside"}).replace(where, name)
+        one.clear()
+        one.update(json.loads(text))
+    assert inside == outside
+    assert inside.get("failed", False) is (name != "secret")
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,10 @@ import sys
 from . import config as configuration, logs, state_folder
 from .store import ForeignDatabase
 
-# gc.set_threshold(): a look at the objects of hundreds of sessions takes a tenth of a second in which nobody is served.
-# With these it comes when there are some 300,000 more: when all sessions were lost and made anew, not by traffic.
-_GARBAGE = (50_000, 2, 2)
+# gc.set_threshold(): nobody is served while Python looks for garbage. A look at 5,000 objects takes 2 ms, and at 50,000
+# a twentieth of a second. All those of hundreds of sessions, which take a tenth of a second, are looked at when
+# millions more were made: when all sessions were lost and made anew many times, not by traffic, which leaves few.
+_GARBAGE = (5_000, 3, 700)
 
 
 def main() -> int:

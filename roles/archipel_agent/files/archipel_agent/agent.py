@@ -20,6 +20,7 @@ from archipel_protocol import errors, jids, namespaces as ns
 
 from . import (
     addresses,
+    calm,
     chat,
     claims,
     config as configuration,
@@ -39,6 +40,7 @@ from .config import Config
 from .contacts import Contacts
 from .endings import end
 from .hypervisor import HypervisorEntity
+from .machine_account import MachineAccount
 from .normaliser_client import Normaliser
 from .outbox import Outbox
 from .permissions import Permissions
@@ -116,6 +118,7 @@ class Agent:
         self.guests = addresses.Guests(self.libvirt, self.spawn)
         self.disk_copies = disk_copies.DiskCopies(self.libvirt)
         self.logins = asyncio.Semaphore(LOGINS)
+        self.calm = calm.Calm()
         self.gate = gate.Gate()
         self.chat = chat.Chat()
         self.tags = tags.Copy(self)
@@ -265,6 +268,7 @@ class Agent:
         self.store.expect_no_more(uuid)
         if entity is None:
             entity = self._add(self.store.add(jid, name, secrets.token_urlsafe(32)))
+            entity.unasked = True
         elif entity.releasing:
             entity.keep()
             self.store.change(jid, name=name, releasing=False, registered=False)
@@ -275,6 +279,10 @@ class Agent:
     async def secure(self, uuid: str, lost: t.Container[str]) -> None:
         """Raises ArchipelError where a machine that was brought under management is another hypervisor's."""
         await claims.secure(self, uuid, lost)
+
+    def press(self, vm: MachineAccount) -> None:
+        """Has other hypervisors give up a machine that is here, and whose account is none of ours."""
+        self.spawn(claims.press(self, vm), f"claim of {vm.uuid}")
 
     async def take_over(
         self, uuid: str, name: str, password: str, pushes: t.Any, profile: dict[str, str]

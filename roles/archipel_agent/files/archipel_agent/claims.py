@@ -26,7 +26,7 @@ from .peers import ask
 if t.TYPE_CHECKING:
     from .agent import Agent
     from .hypervisor import HypervisorEntity
-    from .virtual_machine import VirtualMachineEntity
+    from .machine_account import MachineAccount
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ async def claim(entity: HypervisorEntity, request: Request) -> Reply:
     return wire.encode({"managed": uuid in agent.vms})
 
 
-async def press(agent: Agent, vm: VirtualMachineEntity) -> None:
+async def press(agent: Agent, vm: MachineAccount) -> None:
     """Has other hypervisors give up a machine that is here, and whose account is none of ours."""
     row = agent.store.row(vm.bare)
     if row is None or row.handover_to or vm.releasing or agent.store.unfinished(vm.uuid):
@@ -77,7 +77,7 @@ async def secure(agent: Agent, uuid: str, lost: t.Container[str]) -> None:
     """
     vm = agent.vms[uuid]
     try:
-        await asyncio.wait_for(vm.account_known.wait(), LOGIN)
+        await asyncio.wait_for(vm.know_account(), LOGIN)
     except asyncio.TimeoutError:
         message = f"its account was not made on the XMPP server within {LOGIN:g} s, so it is not made either"
         raise errors.ArchipelError(message, errors.CODE_DECLARATION) from None
@@ -95,7 +95,7 @@ async def secure(agent: Agent, uuid: str, lost: t.Container[str]) -> None:
         raise errors.ArchipelError(message, errors.CODE_DECLARATION)
 
 
-async def _claim(agent: Agent, vm: VirtualMachineEntity, active: bool) -> dict[str, t.Any]:
+async def _claim(agent: Agent, vm: MachineAccount, active: bool) -> dict[str, t.Any]:
     """What each peer answers to a claim, or the exception that it ends with."""
     peers = list(agent.config.peers.values())
     content = {"uuid": vm.uuid, "active": active}

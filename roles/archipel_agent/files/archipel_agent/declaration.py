@@ -9,7 +9,7 @@ plan and apply make the same plan with the same function; only apply then takes 
 from __future__ import annotations
 
 import asyncio
-import functools
+import contextlib
 import logging
 import typing as t
 
@@ -32,6 +32,7 @@ from . import (
     readiness,
     running,
     seeds,
+    snapshots,
     storage,
     volumes,
     wanted,
@@ -40,12 +41,15 @@ from .dispatch import Request, handler
 from .domain_xml import Element
 from .domains import Machine
 from .execution import Execution
+from .snapshots import Snapshot
 from .wanted import Desired
 
 log = logging.getLogger(__name__)
 
 # Machines of one request that are worked on at the same time; more would only queue before libvirt's workers.
 _AT_ONCE = 32
+# More machines than so many are looked at in so many calls at the same time.
+_MANY, _CALLS = 64, 4
 _UNMANAGED = ", which is not managed here; archipel_import brings it under management"
 
 
@@ -55,7 +59,7 @@ async def inventory(entity: t.Any, request: Request) -> str:
     agent, selection = entity.agent, wanted.selection(wire.decode(request.text))
     known = await agent.libvirt.call(domains.identities)
     page, more = selection.page(known)
-    machines = await agent.libvirt.call(domains.survey, lambda uuid, name: selection.details, frozenset(page))
+    machines = await _look_at(agent, page, selection.details)
     found = [facts(agent, machine) for machine in sorted(machines, key=lambda machine: machine.uuid)]
     if selection.addresses:
         known = await addresses.gather(agent, selection.addresses, machines)
@@ -75,6 +79,20 @@ async def inventory(entity: t.Any, request: Request) -> str:
     return wire.encode(answer)
 
 
+async def _look_at(agent: t.Any, uuids: t.Sequence[str], details: bool) -> list[Machine]:
+    """The machines with these UUIDs; many of them in several calls, each of which waits for libvirt by itself."""
+
+    def with_xml(uuid: str, name: str) -> bool:
+        return details
+
+    if len(uuids) <= _MANY:
+        return list(await agent.libvirt.call(domains.survey, with_xml, frozenset(uuids)))
+    listing = await agent.libvirt.call(domains.listing)
+    parts = [frozenset(uuids[start::_CALLS]) for start in range(_CALLS)]
+    calls = [agent.libvirt.call(domains.survey, with_xml, part, listing) for part in parts]
+    return [machine for part in await asyncio.gather(*calls) for machine in part]
+
+
 @handler(ns.DECLARATION, wire.PLAN, "declaration_plan", on="hypervisor", code=CODE_DECLARATION)
 async def plan_machines(entity: t.Any, request: Request) -> str:
     """What apply would do to each machine."""
@@ -84,7 +102,7 @@ async def plan_machines(entity: t.Any, request: Request) -> str:
 @handler(ns.DECLARATION, wire.APPLY, "declaration_apply", on="hypervisor", code=CODE_DECLARATION)
 async def apply_machines(entity: t.Any, request: Request) -> str:
     """Make each machine what it is declared to be; answers when that is reached or has failed."""
-    return await _answer(entity.agent, request, _applied)
+    return await _answer(entity.agent, request, _applied, entity.agent.calm.work())
 
 
 def facts(agent: t.Any, machine: Machine) -> Facts:
@@ -107,24 +125,16 @@ def facts(agent: t.Any, machine: Machine) -> Facts:
     return known
 
 
-class _Snapshot(t.NamedTuple):
-    """What libvirt has at one moment."""
-
-    machines: dict[str, Machine]
-    owners: dict[str, str]  # UUID by name
+_NOTHING = contextlib.nullcontext()
+_Work = t.Callable[[t.Any, Request, Desired, Snapshot], t.Awaitable[t.Tuple[Result, t.Optional[readiness.Wait]]]]
 
 
-# What is still to be waited for when a machine's work is done; raises ArchipelError.
-_Wait = t.Optional[t.Callable[[], t.Awaitable[None]]]
-_Work = t.Callable[[t.Any, Request, Desired, _Snapshot], t.Awaitable[t.Tuple[Result, _Wait]]]
-
-
-async def _answer(agent: t.Any, request: Request, work: _Work) -> str:
+async def _answer(agent: t.Any, request: Request, work: _Work, while_working: t.ContextManager[None] = _NOTHING) -> str:
     desired, with_facts = wanted.machines(wire.decode(request.text))
-    snapshot = await _survey(agent, {one.uuid for one in desired})
+    snapshot = await agent.libvirt.call(snapshots.survey, {one.uuid: one.name for one in desired})
     turns = asyncio.Semaphore(_AT_ONCE)
 
-    async def done(one: Desired) -> tuple[Result, _Wait]:
+    async def done(one: Desired) -> tuple[Result, readiness.Wait | None]:
         async with turns:
             try:
                 return await work(agent, request, one, snapshot)
@@ -135,7 +145,8 @@ async def _answer(agent: t.Any, request: Request, work: _Work) -> str:
                 message = "the declaration failed inside the agent; its log has more"
                 return Result(uuid=one.uuid, error=message, code=CODE_DECLARATION), None
 
-    ended = await asyncio.gather(*(done(one) for one in desired))
+    with while_working:
+        ended = await asyncio.gather(*(done(one) for one in desired))
     results = [found for found, dummy in ended]
     waits = [_waited(found, wait) for found, wait in ended if wait is not None]
     if waits:
@@ -147,7 +158,7 @@ async def _answer(agent: t.Any, request: Request, work: _Work) -> str:
     return wire.encode({"results": results})
 
 
-async def _waited(found: Result, wait: t.Callable[[], t.Awaitable[None]]) -> None:
+async def _waited(found: Result, wait: readiness.Wait) -> None:
     try:
         await wait()
     except ArchipelError as exc:
@@ -169,21 +180,9 @@ async def _add_facts(agent: t.Any, results: list[Result]) -> None:
         one["vm"] = None if machine is None else facts(agent, machine)
 
 
-async def _survey(agent: t.Any, uuids: t.Collection[str]) -> _Snapshot:
-    """The machines that a request names, with their definitions; of all others who has which name."""
-    known = await agent.libvirt.call(domains.identities)
-    machines = await agent.libvirt.call(domains.survey, lambda uuid, name: True, uuids)
-    return _Snapshot({one.uuid: one for one in machines}, {one.name: one.uuid for one in known})
-
-
-async def _look_again(agent: t.Any, desired: Desired) -> _Snapshot:
-    """A snapshot of one machine, and of the owner of its name."""
-    machine = await agent.libvirt.call(domains.look, desired.uuid)
-    owner = await agent.libvirt.call(domains.uuid_of, desired.name)
-    return _Snapshot({machine.uuid: machine} if machine else {}, {desired.name: owner} if owner else {})
-
-
-async def _planned(agent: t.Any, request: Request, desired: Desired, snapshot: _Snapshot) -> tuple[Result, _Wait]:
+async def _planned(
+    agent: t.Any, request: Request, desired: Desired, snapshot: Snapshot
+) -> tuple[Result, readiness.Wait | None]:
     made = await _plan(agent, request, desired, snapshot)
     live = [step.label for step in made.steps if step.do is plan.Do.LIVE]
     found = _result(desired, made, made.actions, live)
@@ -192,25 +191,25 @@ async def _planned(agent: t.Any, request: Request, desired: Desired, snapshot: _
     return found, None
 
 
-async def _applied(agent: t.Any, request: Request, desired: Desired, snapshot: _Snapshot) -> tuple[Result, _Wait]:
-    made, old = await _plan(agent, request, desired, snapshot), readiness.NOTHING
-    found = _result(desired, made, [], [])
-    if made.changed:
-        async with agent.lock(desired.uuid):
-            # Whoever held the lock before may have changed anything.
-            snapshot = await _look_again(agent, desired)
-            made = await _plan(agent, request, desired, snapshot)
-            old = await readiness.before(agent, desired, snapshot.machines.get(desired.uuid), made)
-            found = await _carried_out(agent, request, desired, snapshot, made)
-    if "error" in found or not (readiness.waits(desired) or made.starts):
-        return found, None
+async def _applied(
+    agent: t.Any, request: Request, desired: Desired, snapshot: Snapshot
+) -> tuple[Result, readiness.Wait | None]:
+    # What is not there is made, so one plan will do: that under its lock.
+    if desired.uuid in snapshot.machines or desired.state == "absent":
+        made = await _plan(agent, request, desired, snapshot)
+        if not made.changed:
+            return _result(desired, made, [], []), readiness.later(agent, desired, made)
+    async with agent.lock(desired.uuid):
+        # Whoever held the lock before may have changed anything.
+        snapshot = await agent.libvirt.call(snapshots.look, desired.uuid, desired.name)
+        made = await _plan(agent, request, desired, snapshot)
+        old = await readiness.before(agent, desired, snapshot.machines.get(desired.uuid), made)
+        found = await _carried_out(agent, request, desired, snapshot, made)
     # Outside of the lock: whoever wants to stop the guest meanwhile may.
-    return found, functools.partial(readiness.wait, agent, desired, old, made.starts)
+    return found, None if "error" in found else readiness.later(agent, desired, made, old)
 
 
-async def _carried_out(
-    agent: t.Any, request: Request, desired: Desired, snapshot: _Snapshot, made: plan.Plan
-) -> Result:
+async def _carried_out(agent: t.Any, request: Request, desired: Desired, snapshot: Snapshot, made: plan.Plan) -> Result:
     machine = snapshot.machines.get(desired.uuid)
     execution = Execution(agent, request, desired, None if machine is None else machine.xml)
     try:
@@ -222,6 +221,7 @@ async def _carried_out(
         return failed
     log.info("%s (%s): %s", desired.name, desired.uuid, ", ".join(execution.done) or "unchanged")
     made.restart_required += execution.refused
+    made.ignored += execution.ignored
     return _result(desired, made, execution.done, execution.applied_live)
 
 
@@ -233,10 +233,14 @@ def _result(desired: Desired, made: plan.Plan, actions: list[str], applied_live:
         found["restart_required"] = made.restart_required
     if applied_live:
         found["applied_live"] = applied_live
+    if made.ignored:
+        found["ignored"] = made.ignored
+    if desired.show_xml and made.changed:
+        found["xml"] = describe.xml_difference(made.old, made.new)
     return found
 
 
-async def _plan(agent: t.Any, request: Request, desired: Desired, snapshot: _Snapshot) -> plan.Plan:
+async def _plan(agent: t.Any, request: Request, desired: Desired, snapshot: Snapshot) -> plan.Plan:
     """The plan for one machine; the one function behind plan and apply."""
     machine = snapshot.machines.get(desired.uuid)
     _check_identity(agent, desired, snapshot)
@@ -262,7 +266,8 @@ async def _plan(agent: t.Any, request: Request, desired: Desired, snapshot: _Sna
         changes = await seeds.resolve(agent, desired, stated, existing and existing.definition, changes)
         made = [(volume["pool"], volume["name"]) for volume in changes.owned]
         metadata.record(existing and existing.definition, stated, desired.protected, made)
-        predicted = await _predict(agent, _normalise(agent, request, existing), desired, stated, existing)
+        normalise = _normalise(agent, request, existing)
+        predicted, ignored = await _predict(agent, normalise, desired, stated, existing)
     except PermissionDenied:
         raise
     except ArchipelError as exc:
@@ -280,6 +285,7 @@ async def _plan(agent: t.Any, request: Request, desired: Desired, snapshot: _Sna
     stays = None if existing is None or found.starts else existing.running
     becomes = predicted.definition if predicted is not None else existing and existing.definition
     readiness.refuse_in_vain(desired, becomes, stays)
+    found.ignored += ignored
     if predicted is None and found.opens_images:
         # A definition that changes has just been looked at.
         await image_chains.refuse_start(agent, request, desired.uuid)
@@ -304,7 +310,7 @@ def _running(machine: Machine, definition: Element) -> Element | None:
     return running.comparable(live, definition, running.processor_of(machine.migratable))
 
 
-def _check_identity(agent: t.Any, desired: Desired, snapshot: _Snapshot) -> None:
+def _check_identity(agent: t.Any, desired: Desired, snapshot: Snapshot) -> None:
     owner = snapshot.owners.get(desired.name, desired.uuid)
     if owner != desired.uuid:
         hint = "" if agent.is_managed(owner) else _UNMANAGED
@@ -366,13 +372,13 @@ async def _emulator(agent: t.Any, domain: Element) -> str:
 
 async def _predict(
     agent: t.Any, normalise: prediction.Normalise, desired: Desired, stated: Element, existing: plan.Existing | None
-) -> prediction.Prediction | None:
+) -> prediction.Foretold:
     if existing is not None:
-        predicted = await prediction.change(existing.definition, desired, stated, normalise)
-        if predicted is None and not existing.persistent:
+        foretold = await prediction.change(existing.definition, desired, stated, normalise)
+        if foretold.prediction is None and not existing.persistent:
             # Running without a definition: it gets the one that it runs with.
-            return prediction.Prediction(existing.definition, False)
-        return predicted
+            return foretold._replace(prediction=prediction.Prediction(existing.definition, False))
+        return foretold
     defaults = domain_xml.parse_domain(desired.defaults, "defaults") if desired.defaults else None
     architecture = domain_xml.attribute_of(stated, "os/type", "arch")
     if defaults is not None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import typing as t
 
@@ -66,8 +67,13 @@ def size(kibibytes: int) -> str:
 
 def definition(domain: Element) -> Terms:
     """The terms of a definition; what it does not have is left out. An empty drive is an empty ``cdrom``."""
-    terms = {**_machine(domain), **describe_devices.terms(domain)}
-    return {term: value for term, value in terms.items() if value not in (None, "", [], {}) or term == "cdrom"}
+    return _terms(domain, True)
+
+
+def _terms(domain: Element, with_devices: bool) -> Terms:
+    terms = {**_machine(domain), **(describe_devices.terms(domain) if with_devices else {})}
+    nothing = (None, "", [], {})
+    return {term: value for term, value in terms.items() if value not in nothing or (term, value) == ("cdrom", "")}
 
 
 def _machine(domain: Element) -> Terms:
@@ -92,6 +98,7 @@ def _machine(domain: Element) -> Terms:
     }
     for term, path in _TEXTS:
         terms[term] = text_of(domain, path)
+    terms["description"] = domain_xml.without_password(terms["description"])
     return terms
 
 
@@ -128,7 +135,8 @@ def difference(before: Element, after: Element) -> tuple[Terms, Terms]:
 
     What no term tells of is under ``xml``, a list of ``path: value``.
     """
-    old, new = definition(before), definition(after)
+    same = domain_xml.equal_devices(before, after)
+    old, new = _terms(before, not same), _terms(after, not same)
     _mark_changed_passwords(before, after, new.get("graphics", []))
     differing = {term for term in {**old, **new} if old.get(term) != new.get(term)}
     olds = {term: old[term] for term in sorted(differing) if term in old}
@@ -141,13 +149,31 @@ def difference(before: Element, after: Element) -> tuple[Terms, Terms]:
     return olds, news
 
 
+def xml_difference(before: Element | None, after: Element | None) -> str:
+    """Two definitions line by line, as ``diff -u`` tells them; None is no definition."""
+    shown = [None if one is None else domain_xml.without_secrets(one) for one in (before, after)]
+    if before is not None and after is not None:
+        for masked in _changed_passwords(before, after, shown[1].findall("devices/graphics")):
+            masked.set("passwd", SECRET_CHANGED)
+    lines = [[] if one is None else domain_xml.lines(one) for one in shown]
+    return "\n".join(difflib.unified_diff(*lines, "before", "after", lineterm=""))
+
+
 def _is_covered(path: str, differing: set[str]) -> bool:
     return any(term in differing and re.fullmatch(pattern, path) for term, pattern in _COVERED)
 
 
 def _mark_changed_passwords(before: Element, after: Element, terms: list[Terms]) -> None:
+    for shown in _changed_passwords(before, after, terms):
+        shown["password"] = SECRET_CHANGED
+
+
+def _changed_passwords(before: Element, after: Element, shown: t.Iterable[t.Any]) -> list[t.Any]:
+    """Those of ``shown``, which stand for the displays of ``after``, that have another password than before."""
     olds = {graphics.get("type"): graphics.get("passwd") for graphics in before.findall("devices/graphics")}
-    for graphics, shown in zip(after.findall("devices/graphics"), terms):
-        old, new = olds.get(graphics.get("type")), graphics.get("passwd")
-        if old and new and old != new:
-            shown["password"] = SECRET_CHANGED
+    pairs = zip(after.findall("devices/graphics"), shown)
+    return [
+        one
+        for graphics, one in pairs
+        if olds.get(graphics.get("type")) and graphics.get("passwd") not in (None, "", olds[graphics.get("type")])
+    ]

@@ -33,6 +33,8 @@ Pairs = t.List[t.Tuple[Element, t.Optional[Element]]]
 
 # libvirt adds these by itself (formatdomain.html#devices).
 IMPLICIT = frozenset(("audio", "console", "controller", "emulator", "input", "memballoon", "video", "watchdog"))
+# What a <source/> points at.
+_SOURCES = frozenset(("network", "bridge", "dev", "file", "pool", "volume", "name", "path", "protocol", "dir"))
 # Buses that a machine type of another family does not have, or numbers in another way.
 _BUILT_IN_CONTROLLERS = frozenset(("pci", "ide", "sata", "fdc", "usb"))
 _CHARACTER = frozenset(("serial", "parallel", "console", "channel", "redirdev", "smartcard"))
@@ -220,16 +222,15 @@ def _same_link(first: Element, second: Element) -> bool:
 
 def _source(device: Element) -> dict[str, str]:
     """What <source/> points at, without how."""
-    source = device.find("source")
-    names = ("network", "bridge", "dev", "file", "pool", "volume", "name", "path", "protocol", "dir")
-    return {} if source is None else {name: source.get(name) for name in names if source.get(name) is not None}
+    source = domain_xml.child_of(device, "source")
+    return {} if source is None else {name: value for name, value in source.items() if name in _SOURCES}
 
 
 def _moved(existing: Element, stated: Element) -> bool:
     """Whether ``stated`` names another source, so that the details of the old one do not apply to it."""
     if stated.get("type", existing.get("type")) != existing.get("type"):
         return True
-    return stated.find("source") is not None and _source(existing) != _source(stated)
+    return domain_xml.child_of(stated, "source") is not None and _source(existing) != _source(stated)
 
 
 def _insert(container: Element, device: Element) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import re
 import typing as t
-from collections import Counter
+from collections import Counter, defaultdict
 
 from lxml import etree
 
@@ -28,6 +28,8 @@ SECRET_CHANGED = "(changed)"
 _REPEATED = frozenset(("seclabel", "sysinfo"))
 # (tag, attribute) of values that only VIR_DOMAIN_XML_SECURE shows.
 _SECRETS = frozenset((("graphics", "passwd"),))
+# Archipel 0.6 wrote the password of a machine's account into its <description>.
+_ACCOUNT = re.compile(r"(?i)([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}@[^\s:]+::::)\S+")
 # Binary units of libvirt's scaled integers, as powers of two (formatdomain.html#memory-allocation).
 _BINARY = {"": 10, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50, "e": 60}
 _DECIMAL = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "pb": 10**15, "eb": 10**18}
@@ -85,6 +87,11 @@ def serialise(element: Element) -> str:
     return etree.tostring(element, encoding="unicode")
 
 
+def lines(element: Element) -> list[str]:
+    """The text of an element for people, an element a line."""
+    return str(etree.tostring(element, encoding="unicode", pretty_print=True)).splitlines()
+
+
 def canonical(element: Element) -> bytes:
     """A text that is equal for equal trees, whatever the order of attributes (https://www.w3.org/TR/xml-c14n)."""
     return etree.tostring(element, method="c14n")
@@ -92,7 +99,14 @@ def canonical(element: Element) -> bytes:
 
 def equal(first: Element, second: Element) -> bool:
     """Whether two trees say the same in the same order."""
-    return canonical(first) == canonical(second)
+    # The text as it is costs a quarter of its canonical form, and most that is compared is the same.
+    return serialise(first) == serialise(second) or canonical(first) == canonical(second)
+
+
+def equal_devices(first: Element, second: Element) -> bool:
+    """Whether the devices of two domains are the same, as far as their text tells."""
+    containers = first.find("devices"), second.find("devices")
+    return None not in containers and serialise(containers[0]) == serialise(containers[1])
 
 
 def without_secrets(element: Element) -> Element:
@@ -102,7 +116,14 @@ def without_secrets(element: Element) -> Element:
         for found in clean.iter(tag):
             if found.get(attribute) is not None:
                 found.set(attribute, SECRET_SET)
+    for found in clean.iter("description"):
+        found.text = without_password(found.text or "")
     return clean
+
+
+def without_password(description: str) -> str:
+    """A description that may be shown: what Archipel 0.6 wrote there reads "(set)"."""
+    return _ACCOUNT.sub(rf"\g<1>{SECRET_SET}", description)
 
 
 def text_of(element: Element, path: str, default: str = "") -> str:
@@ -112,8 +133,13 @@ def text_of(element: Element, path: str, default: str = "") -> str:
 
 def attribute_of(element: Element, path: str, name: str, default: str = "") -> str:
     """An attribute of the first element at ``path``."""
-    found = element.find(path)
+    found = element.find(path) if "/" in path else child_of(element, path)
     return default if found is None else found.get(name, default)
+
+
+def child_of(element: Element, tag: str) -> Element | None:
+    """The first child with this tag, in a fifth of the time of find(), which reads paths."""
+    return next(element.iterchildren(tag), None)
 
 
 def devices_of(domain: Element) -> list[Element]:
@@ -145,7 +171,7 @@ def device_keys(devices: t.Iterable[Element]) -> list[tuple[str, ...]]:
 
     Keys are unique within one definition: what has no name of its own is numbered within its kind.
     """
-    seen: Counter[tuple[str, ...]] = Counter()
+    seen: defaultdict[tuple[str, ...], int] = defaultdict(int)
     keys = []
     for device in devices:
         kind = _kind(device)
@@ -237,7 +263,7 @@ def _changes(path: str, before: Element, after: Element) -> t.Iterator[Change]:
             yield _masked(change) if secret else change
     old, new = (before.text or "").strip(), (after.text or "").strip()
     if old != new:
-        yield Change(path, old, new)
+        yield Change(path, *((old, new) if after.tag != "description" else map(without_password, (old, new))))
     olds, news = dict(_labelled(before)), dict(_labelled(after))
     for label in [*olds, *(label for label in news if label not in olds)]:
         if label not in news:
@@ -259,12 +285,13 @@ def _labelled(element: Element) -> list[tuple[str, Element]]:
     children = list(element)
     if element.tag == "devices":
         return [(key_label(key), child) for key, child in zip(device_keys(children), children)]
-    tags = [child.tag for child in children]
+    tags = Counter(child.tag for child in children)
     labels = []
-    seen: Counter[str] = Counter()
-    for tag, child in zip(tags, children):
+    seen: defaultdict[str, int] = defaultdict(int)
+    for child in children:
+        tag = child.tag
         name = tag.rpartition("}")[2]
-        if tags.count(tag) > 1:
+        if tags[tag] > 1:
             mark = child.get("name") or child.get("id") or str(seen[tag])
             name = f"{name}[{mark}]"
             seen[tag] += 1

@@ -12,12 +12,14 @@ import typing as t
 from archipel_protocol import namespaces as ns, states
 from archipel_protocol.errors import CODE_DECLARATION, ArchipelError
 
-from . import domain_xml, metadata, own_files
+from . import domain_xml, installed, metadata, own_files
 from .libvirt_facade import libvirt
 
 _DUMP = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
 _LIVE_DUMP = libvirt.VIR_DOMAIN_XML_SECURE
 _GONE = (libvirt.VIR_ERR_NO_DOMAIN,)
+# To ask for so many one by one costs less than to list all several times.
+FEW = 8
 # No such element, or a driver that keeps none.
 _NO_METADATA = (libvirt.VIR_ERR_NO_DOMAIN_METADATA, libvirt.VIR_ERR_NO_SUPPORT)
 
@@ -55,28 +57,51 @@ class Identity(t.NamedTuple):
     name: str
 
 
+class Listing(t.NamedTuple):
+    """What listings tell of all domains, for less than a question for each; the sets hold UUIDs."""
+
+    identities: list[Identity]
+    saved: set[str]
+    persistent: set[str]
+    autostart: set[str]
+
+
 def identities(connection: libvirt.virConnect) -> list[Identity]:
     """Those of all domains."""
     return [Identity(domain.UUIDString(), domain.name()) for domain in connection.listAllDomains()]
 
 
-def survey(
-    connection: libvirt.virConnect, with_xml: t.Callable[[str, str], bool], only: t.Collection[str] | None = None
-) -> list[Machine]:
-    """All domains, or those whose UUIDs are in ``only``; ``with_xml(uuid, name)`` tells whose definition is wanted."""
-    domains = connection.listAllDomains()
-    # After it: who is missing here was undefined meanwhile. A listing costs less than a question for each.
+def listing(connection: libvirt.virConnect) -> Listing:
+    """That of this moment. Who is missing in a later one was undefined meanwhile."""
+    known = identities(connection)
     saved = _having(connection, libvirt.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE)
     persistent = _having(connection, libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT)
-    autostart = _having(connection, libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART)
+    return Listing(known, saved, persistent, _having(connection, libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART))
+
+
+def survey(
+    connection: libvirt.virConnect,
+    with_xml: t.Callable[[str, str], bool],
+    only: t.Collection[str] | None = None,
+    known: Listing | None = None,
+) -> list[Machine]:
+    """All domains, or those whose UUIDs are in ``only``; ``with_xml(uuid, name)`` tells whose definition is wanted.
+
+    ``known`` is a listing that was just made, and without ``only`` the domains in it are all.
+    """
+    if only is not None and len(only) <= FEW:
+        return list(filter(None, (_look(connection, uuid, with_xml) for uuid in only)))
+    known = known or listing(connection)
+    wanted = {one.uuid for one in known.identities if only is None or one.uuid in only}
     found = []
-    for domain in domains:
+    for domain in connection.listAllDomains():
         uuid = domain.UUIDString()
-        if only is not None and uuid not in only:
+        if uuid not in wanted:
             continue
         details = with_xml(uuid, domain.name())
+        sets = (known.saved, known.persistent, known.autostart)
         try:
-            found.append(_machine(domain, details, uuid in saved, uuid in persistent, uuid in autostart))
+            found.append(_machine(domain, details, *(uuid in one for one in sets)))
         except libvirt.libvirtError as fault:
             # Undefined between the listing and the look at it.
             if fault.get_error_code() not in _GONE:
@@ -91,11 +116,18 @@ def _having(connection: libvirt.virConnect, flag: int) -> set[str]:
 
 def look(connection: libvirt.virConnect, uuid: str) -> Machine | None:
     """One domain with its definition; None if there is none."""
+    return _look(connection, uuid, lambda uuid, name: True)
+
+
+def _look(connection: libvirt.virConnect, uuid: str, with_xml: t.Callable[[str, str], bool]) -> Machine | None:
     try:
         domain = connection.lookupByUUIDString(uuid)
-        persistent = bool(domain.isPersistent())
+        # One that does not run has a definition, or it would not be.
+        off = domain.ID() < 0
+        persistent = off or bool(domain.isPersistent())
+        saved = off and bool(domain.hasManagedSaveImage())
         return _machine(
-            domain, True, bool(domain.hasManagedSaveImage()), persistent, bool(persistent and domain.autostart())
+            domain, with_xml(uuid, domain.name()), saved, persistent, bool(persistent and domain.autostart())
         )
     except libvirt.libvirtError as fault:
         if fault.get_error_code() in _GONE:
@@ -108,6 +140,7 @@ def _machine(domain: libvirt.virDomain, with_xml: bool, saved: bool, persistent:
     if state == states.SHUTOFF and saved:
         state = states.SAVED
     active = with_xml and state in states.ACTIVE
+    xml = domain.XMLDesc(_DUMP) if with_xml else ""
     return Machine(
         uuid=domain.UUIDString(),
         name=domain.name(),
@@ -116,8 +149,8 @@ def _machine(domain: libvirt.virDomain, with_xml: bool, saved: bool, persistent:
         autostart=autostart,
         memory=memory,
         vcpus=vcpus,
-        tags=_tags(domain, persistent),
-        xml=domain.XMLDesc(_DUMP) if with_xml else "",
+        tags=_tags(domain, persistent) if not with_xml or ns.TAGS in xml else (),
+        xml=xml,
         live=domain.XMLDesc(_LIVE_DUMP) if active else "",
         migratable=domain.XMLDesc(_LIVE_DUMP | libvirt.VIR_DOMAIN_XML_MIGRATABLE) if active else "",
     )
@@ -147,6 +180,10 @@ def default_type(connection: libvirt.virConnect, architecture: str | None) -> st
 
 def emulator(connection: libvirt.virConnect, architecture: str, machine: str, domain_type: str) -> str:
     """The emulator that libvirt itself chooses; empty for a driver without one."""
+    return installed.asked(connection, _emulator, architecture, machine, domain_type)
+
+
+def _emulator(connection: libvirt.virConnect, architecture: str, machine: str, domain_type: str) -> str:
     try:
         xml = connection.getDomainCapabilities(None, architecture, machine, domain_type)
     except libvirt.libvirtError as fault:

@@ -13,6 +13,7 @@ from archipel_protocol.errors import CODE_DECLARATION, ArchipelError, LibvirtErr
 from . import domain_xml, domains, image_chains, live_changes, seeds, storage, volumes
 from .dispatch import Request
 from .plan import Do, Plan, Step
+from .prediction import ignored
 from .wanted import Desired
 
 # Seconds for what starts a process, or writes to storage.
@@ -24,7 +25,8 @@ _PRESS_AGAIN = 10.0
 class Execution:
     """The steps of one plan on one machine; ``done`` tells people what was done, also where it then failed.
 
-    ``applied_live`` are those of it that the running guest has seen, and ``refused`` what it could not be given.
+    ``applied_live`` are those of it that the running guest has seen, and ``refused`` what it could not be given;
+    ``ignored`` are paths of what is stated and libvirt has not kept.
 
     ``expected`` is the definition that the plan was made for, None if there was none.
     """
@@ -33,6 +35,7 @@ class Execution:
         self.done: list[str] = []
         self.applied_live: list[str] = []
         self.refused: list[str] = []
+        self.ignored: list[str] = []
         self._agent = agent
         self._request = request
         self._desired = desired
@@ -84,10 +87,14 @@ class Execution:
         xml = domain_xml.serialise(prediction.definition)
         kept = await self._call(domains.define, self._desired.uuid, self._expected, xml)
         self._newly_managed = False
+        found = domain_xml.parse_domain(kept)
         if not prediction.exact:
+            stated = domain_xml.parse_domain(self._desired.domain)
+            self.ignored = list(ignored(stated, prediction.definition, found))
             return
-        different = domain_xml.changes(prediction.definition, domain_xml.parse_domain(kept))
+        different = domain_xml.changes(prediction.definition, found)
         if different:
+            self.done.append(step.label)
             paths = ", ".join(change.path for change in different)
             raise ArchipelError(f"libvirt kept the definition with differences in {paths}", CODE_DECLARATION)
 

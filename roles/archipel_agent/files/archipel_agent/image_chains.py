@@ -62,15 +62,14 @@ def reaching_out(connection: libvirt.virConnect, xml: str, to_make: t.Container[
     definition = domain_xml.parse_domain(xml)
     board = (attribute_of(definition, "os/type", name) or None for name in ("arch", "machine"))
     emulator = domains.emulator(connection, *board, definition.get("type"))
-    return host_access.check(definition, {emulator}) or outside(connection, xml, to_make)
+    return host_access.check(definition, {emulator}) or outside(connection, definition, to_make)
 
 
-def outside(connection: libvirt.virConnect, xml: str, to_make: t.Container[str] = ()) -> list[str]:
+def outside(connection: libvirt.virConnect, definition: Element, to_make: t.Container[str] = ()) -> list[str]:
     """Reasons why a definition needs ``host_access`` by what its images name, and by which files are another machine's.
 
     Files ``to_make`` do not exist yet and refer to nothing.
     """
-    definition = domain_xml.parse_domain(xml)
     reasons = _images(connection, definition, lambda path: path not in to_make)
     shared = own_files.shared(definition, domains.others(connection, definition))
     return reasons + [f"{path} belongs to the virtual machine '{name}'" for path, name in shared.items()]

@@ -84,11 +84,11 @@ def merge(base: Element, wanted: Element) -> None:
         return
     if base.tag == "cpu" and wanted.get("mode", base.get("mode")) != base.get("mode"):
         _forget_processor(base)
-    for name, value in wanted.attrib.items():
+    for name, value in wanted.items():
         base.set(name, value)
     if (wanted.text or "").strip():
         base.text = wanted.text
-    elif not len(wanted) and not wanted.attrib and not len(base):
+    elif not len(wanted) and not wanted.keys() and not len(base):
         base.text = None
     if base.tag == "metadata":
         _merge_metadata(base, wanted)
@@ -124,9 +124,8 @@ def _settle_firmware(base: Element, wanted: Element) -> None:
 
 def drop(element: Element, *tags: str) -> None:
     """Remove the children with these tags."""
-    for tag in tags:
-        for child in element.findall(tag):
-            element.remove(child)
+    for child in list(element.iterchildren(*tags)):
+        element.remove(child)
 
 
 def _forget_processor(cpu: Element) -> None:
@@ -145,8 +144,9 @@ def _grouped(element: Element) -> dict[str, list[Element]]:
 
 
 def _merge_group(base: Element, tag: str, group: list[Element]) -> None:
-    olds = base.findall(tag)
-    name = next((name for name in _NAMES if _names(group, name)), None)
+    olds = list(base.iterchildren(tag))
+    stated = group[0].keys()
+    name = next((name for name in _NAMES if name in stated and _names(group, name)), None)
     if tag in _REPEATED_UNNAMED or (name is None and len(group) > 1):
         for old in olds:
             base.remove(old)

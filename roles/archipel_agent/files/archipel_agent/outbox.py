@@ -5,12 +5,17 @@
 
 A database of its own, because it is written at each event: it is not synchronised to the disk each time (SQLite's
 ``synchronous=NORMAL``), so it outlives the process at any line; after a loss of power the last moment may come twice.
+What SQLite does synchronise, the move from its log into the file itself (https://sqlite.org/wal.html#ckpt), goes on in
+a thread: in the loop it would hold pushes up.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import pathlib
+import sqlite3
+import threading
 import typing as t
 
 from . import database
@@ -27,6 +32,11 @@ CREATE TABLE IF NOT EXISTS told (jid TEXT PRIMARY KEY, state INTEGER, definition
 CREATE TABLE IF NOT EXISTS made (jid TEXT NOT NULL, what TEXT NOT NULL, digest TEXT NOT NULL, PRIMARY KEY (jid, what));
 """
 _TABLES = {"items": "owner", "told": "jid", "made": "jid"}  # and whose a row is
+
+
+# Changes until the log moves; SQLite's own measure, 1000 pages, is reached by a quarter of them.
+_MOVED_AT = 1000
+_MOVE = "PRAGMA wal_checkpoint(PASSIVE)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,11 +64,27 @@ class Outbox:
     """The database. All JIDs are bare."""
 
     def __init__(self, path: str | pathlib.Path) -> None:
+        self._path = path
         self._database = database.opened(path, _SCHEMA, "NORMAL")
+        self._database.execute("PRAGMA wal_autocheckpoint=0")
+        self._mover: threading.Thread | None = None
+        self._moved = 0  # self._database.total_changes when the log was last moved
 
     def close(self) -> None:
         """Closes the file."""
+        if self._mover is not None:
+            self._mover.join()
         self._database.close()
+
+    def _tidy(self) -> None:
+        """Has a log that has grown moved by a thread; what was written meanwhile follows, and the log begins anew."""
+        if self._mover is None:
+            if self._database.total_changes - self._moved > _MOVED_AT:
+                self._mover = threading.Thread(target=_move, args=(self._path,), name="outbox")
+                self._mover.start()
+        elif not self._mover.is_alive():
+            self._database.execute(_MOVE)
+            self._mover, self._moved = None, self._database.total_changes
 
     # Pushes
 
@@ -80,11 +106,13 @@ class Outbox:
             self._database.execute("ROLLBACK")
             raise
         self._database.execute("COMMIT")
+        self._tidy()
         return items
 
     def done(self, item: Item) -> None:
         """The push is on its node, or never will be."""
         self._database.execute("DELETE FROM items WHERE number = ?", (item.number,))
+        self._tidy()
 
     def items(self) -> dict[str, list[Item]]:
         """The pushes that may not be on their nodes yet, by owner, in their order."""
@@ -130,3 +158,9 @@ class Outbox:
             for table, column in _TABLES.items()
             for (jid,) in self._database.execute(f"SELECT DISTINCT {column} FROM {table}")
         }
+
+
+def _move(path: str | pathlib.Path) -> None:
+    """In a thread. It needs nobody to stop writing; one that fails is made up for by the next."""
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute(_MOVE)

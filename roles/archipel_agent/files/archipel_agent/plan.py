@@ -82,6 +82,10 @@ class Plan:
     before: Terms = dataclasses.field(default_factory=dict)
     after: Terms = dataclasses.field(default_factory=dict)
     restart_required: list[str] = dataclasses.field(default_factory=list)
+    ignored: list[str] = dataclasses.field(default_factory=list)  # paths of what is stated and libvirt does not keep
+    # The definition, where it changes: None where there was none, or will be none.
+    old: Element | None = None
+    new: Element | None = None
 
     @property
     def changed(self) -> bool:
@@ -174,6 +178,7 @@ def removal(
     if existing is not None:
         _refuse_protected(existing, desired, "removed")
         plan.before = {**describe.definition(existing.definition), "state": states.NAMES[existing.state]}
+        plan.old = existing.definition
         if existing.active:
             if not desired.force:
                 raise ArchipelError(
@@ -224,6 +229,7 @@ def change(existing: Existing | None, desired: Desired, prediction: Prediction |
     if existing is not None:
         _running(plan, existing, desired, prediction)
     if prediction is not None:
+        plan.old, plan.new = existing and existing.definition, prediction.definition
         if existing is None:
             plan.after = describe.definition(prediction.definition)
         else:
@@ -311,14 +317,9 @@ def _running(plan: Plan, existing: Existing, desired: Desired, prediction: Predi
     after = existing.definition if existing.running is None else existing.running
     after = running.with_words_of(after, target)
     if desired.apply != "next_boot":
-        changed = {change.path for change in domain_xml.changes(existing.definition, target)}
-        stated = live.labels_of(after, desired.exact) | live.labels_of(target, desired.exact)
-
-        def allowed(part: str) -> bool:
-            """Only what this declaration changes, or states to be there, is touched."""
-            return part in stated or any(path == part or path.startswith(part + "/") for path in changed)
-
-        found, after = live.changes(after, target, allowed)
+        found: list[live.Change] = []
+        if not domain_xml.equal(after, target):
+            found, after = live.changes(after, target, _allowed(existing, desired, after, target))
         # Before the definition: whoever is interrupted between the two does both again.
         for one in [*live.texts(existing.definition, target), *found]:
             plan.steps.append(Step(Do.LIVE, one.label, one))
@@ -328,6 +329,16 @@ def _running(plan: Plan, existing: Existing, desired: Desired, prediction: Predi
             f"apply is live, and the running guest cannot have this: {'; '.join(plan.restart_required)}",
             CODE_DECLARATION,
         )
+
+
+def _allowed(existing: Existing, desired: Desired, now: Element, target: Element) -> t.Callable[[str], bool]:
+    """Tells of a part of the guest that runs whether this declaration changes it, or states it to be there.
+
+    No other is touched.
+    """
+    changed = {change.path for change in domain_xml.changes(existing.definition, target)}
+    stated = live.labels_of(now, desired.exact) | live.labels_of(target, desired.exact)
+    return lambda part: part in stated or any(path == part or path.startswith(part + "/") for path in changed)
 
 
 def _restart(state: int, wanted: str) -> list[Step]:
@@ -345,6 +356,8 @@ def _stays_active(state: int, wanted: str) -> bool:
 
 def _reasons(running: Element, target: Element) -> list[str]:
     """Why a guest needs a restart to have its definition, one for each part."""
+    if domain_xml.equal(running, target):
+        return []  # as of most guests
     before, after = describe.difference(running, target)
     reasons = []
     for term in sorted({*before, *after} - {"xml", "name"}):

@@ -5,18 +5,23 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import typing as t
 
 from archipel_protocol.errors import LibvirtError
 
-from . import domain_xml, overlay
+from . import domain_xml, merge, overlay
 from .devices import IMPLICIT
 from .domain_xml import Element
 from .wanted import Desired
 
 # Completes a definition; None where only the daemon can tell.
 Normalise = t.Callable[[str, str], t.Awaitable["str | None"]]
+# What libvirt says at a start only: where it has put a socket.
+_LATER = frozenset(("devices/channel/source", "devices/channel/source/@mode"))
+# Parts of a folder shared by virtiofs that one shared by 9p does not have (formatdomain.html#filesystems).
+_VIRTIOFS = ("driver", "binary", "idmap")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,49 +32,90 @@ class Prediction:
     exact: bool
 
 
+class Foretold(t.NamedTuple):
+    """What a declaration comes to: ``prediction`` None where a definition stays as it is.
+
+    ``ignored`` are the paths of what is stated and libvirt does not keep.
+    """
+
+    prediction: Prediction | None
+    ignored: tuple[str, ...] = ()
+
+
+def ignored(stated: Element, candidate: Element, kept: Element) -> tuple[str, ...]:
+    """The paths of what ``stated`` brought into ``candidate`` and libvirt left out of what it has ``kept``.
+
+    libvirt reads what it knows and says nothing of the rest, be it a slip of the pen or newer than this libvirt.
+    """
+    missing = (_paths(stated, said=True) & _paths(candidate)) - _paths(kept) - _LATER
+    return tuple(sorted(path for path in missing if path.rpartition("/")[0] not in missing))
+
+
+def _paths(domain: Element, said: bool = False) -> set[str]:
+    """Names of elements and attributes below <domain/>, with those around them; metadata is its owners' business.
+
+    ``said``: without what states that there is none: elements that are empty (merge.merge), but for features, and ports
+    of -1.
+    """
+    found: set[str] = set()
+    stack = [("", child) for child in domain if child.tag != "metadata"]
+    while stack:
+        path, element = stack.pop()
+        if said and not (len(element) or element.attrib or (element.text or "").strip() or path == "features/"):
+            continue
+        path += element.tag.rpartition("}")[2]
+        found.add(path)
+        found.update(f"{path}/@{name}" for name, value in element.attrib.items() if not (said and value == "-1"))
+        stack += [(path + "/", child) for child in element]
+    return found
+
+
 async def creation(
     desired: Desired, wanted: Element, defaults: Element | None, domain_type: str, normalise: Normalise
-) -> Prediction:
+) -> Foretold:
     """The definition of a machine that does not exist yet; ``domain_type`` counts where none is stated."""
     candidate = overlay.create(desired.uuid, desired.name, wanted, defaults)
     if not candidate.get("type"):
         candidate.set("type", domain_type)
     completed = await _complete(candidate, normalise)
-    return Prediction(candidate, False) if completed is None else Prediction(completed, True)
+    if completed is None:
+        return Foretold(Prediction(candidate, False))
+    return Foretold(Prediction(completed, _is_certain(completed)), ignored(wanted, candidate, completed))
 
 
-async def change(existing: Element, desired: Desired, wanted: Element, normalise: Normalise) -> Prediction | None:
-    """What becomes of the definition ``existing`` (INACTIVE and SECURE); None if it stays as it is.
+async def change(existing: Element, desired: Desired, wanted: Element, normalise: Normalise) -> Foretold:
+    """What becomes of the definition ``existing`` (INACTIVE and SECURE).
 
     The cheap questions come first: most declarations state what is there already.
     """
     name = domain_xml.text_of(existing, "name")
     candidate = overlay.overlay(existing, wanted, name, desired.exact)
     if domain_xml.equal(candidate, existing):
-        return None
+        return Foretold(None)
     if _loses_implicit(existing, candidate, desired.exact):
         # Only libvirt can tell whether it would add them again.
         alone = await _alone(existing, name, wanted, normalise)
         candidate = overlay.overlay(existing, wanted, name, desired.exact, alone)
         if domain_xml.equal(candidate, existing):
-            return None
+            return Foretold(None)
     try:
         completed = await _complete(candidate, normalise)
     except LibvirtError:
         if await _counts_by_itself(existing, name, wanted, normalise):
-            return None
+            return Foretold(None, ignored(wanted, candidate, existing))
         raise
     if completed is None:
-        return Prediction(candidate, False)
+        return Foretold(Prediction(candidate, False))
+    left = ignored(wanted, candidate, completed)
     if domain_xml.equal(completed, existing) or await _counts_by_itself(existing, name, wanted, normalise):
-        return None
+        return Foretold(None, left)
     if _is_stated(existing, candidate, completed):
-        return Prediction(completed, True)
+        return Foretold(Prediction(completed, _is_certain(completed)), left)
     # What libvirt would rewrite anyway, say in the definition of an older version, is nobody's wish.
     untouched = await _complete_if_possible(existing, normalise)
     if untouched is not None and domain_xml.equal(completed, untouched):
-        return None
-    return Prediction(completed, True)
+        return Foretold(None, left)
+    return Foretold(Prediction(completed, _is_certain(completed)), left)
 
 
 def _loses_implicit(existing: Element, candidate: Element, exact: frozenset[str]) -> bool:
@@ -123,10 +169,47 @@ async def _complete_if_possible(candidate: Element, normalise: Normalise) -> Ele
 
 
 async def _complete(candidate: Element, normalise: Normalise) -> Element | None:
+    taken: list[tuple[str, list[Element]]] = []
+    if _virtiofs(candidate):
+        # The driver of another user than root refuses to look at it; what 9p shares is the same to all else.
+        candidate = copy.deepcopy(candidate)
+        taken = [_taken(folder) for folder in _virtiofs(candidate)]
+    completed = await _asked(candidate, normalise)
+    if completed is not None and len(completed.findall("devices/console")) > 1:
+        # libvirt numbers them anew when it reads what it has written.
+        completed = await _asked(completed, normalise)
+    if completed is not None and taken:
+        places = {domain_xml.attribute_of(one, "target", "dir"): one for one in completed.findall("devices/filesystem")}
+        for target, parts in taken:
+            for tag in _VIRTIOFS:
+                merge.drop(places[target], tag)
+            places[target][:0] = parts
+    return completed
+
+
+def _virtiofs(domain: Element) -> list[Element]:
+    folders = domain.findall("devices/filesystem")
+    return [one for one in folders if domain_xml.attribute_of(one, "driver", "type") == "virtiofs"]
+
+
+def _taken(folder: Element) -> tuple[str, list[Element]]:
+    """(its target, the parts that make it one of virtiofs), which are taken out of it."""
+    parts = [part for part in folder if part.tag in _VIRTIOFS]
+    for part in parts:
+        folder.remove(part)
+    return domain_xml.attribute_of(folder, "target", "dir"), parts
+
+
+def _is_certain(completed: Element) -> bool:
+    """Whether libvirt's driver has seen all of it."""
+    return not _virtiofs(completed)
+
+
+async def _asked(candidate: Element, normalise: Normalise) -> Element | None:
     try:
         completed = await normalise(domain_xml.serialise(candidate), candidate.get("type", ""))
     except LibvirtError as fault:
-        # What needs the root's daemon, such as virtiofs, the driver of another user refuses to look at.
+        # What needs the root's daemon, the driver of another user refuses to look at.
         if "session mode" not in fault.message:
             raise
         return None

@@ -11,11 +11,13 @@ from __future__ import annotations
 import os.path
 import typing as t
 
-from . import describe, domain_xml
+from . import describe, domain_xml, installed
 from .domain_xml import Element, attribute_of, text_of
 from .libvirt_facade import libvirt
 
 _NETWORK_DEVICES = "/sys/class/net"
+# Domain types by driver, where a driver has others than its own name.
+_KINDS = {"qemu": ("qemu", "kvm")}
 _FILES = ("kernel", "initrd", "loader")
 
 
@@ -25,20 +27,33 @@ def problems(connection: libvirt.virConnect, stated: str, may_see: t.Callable[[s
     ``may_see`` tells whether whoever asks may learn of a path if it exists.
     """
     domain = domain_xml.parse_domain(stated)
-    found = [*_memory(connection, domain), *_networks(connection, domain), *_targets(domain)]
+    found = [*_kind(connection, domain), *_memory(connection, domain)]
+    found += [*_networks(connection, domain), *_targets(domain)]
     paths = [text_of(domain, f"os/{tag}") for tag in _FILES]
     paths += [attribute_of(disk, "source", "file") for disk in domain.findall("devices/disk")]
     missing = [path for path in dict.fromkeys(paths) if path and _is_missing(path, may_see)]
     return found + [f"there is no file {path} here" for path in missing]
 
 
+def _kind(connection: libvirt.virConnect, domain: Element) -> t.Iterator[str]:
+    driver, kind = connection.getType().lower(), domain.get("type")
+    kinds = _KINDS.get(driver, (driver,))
+    if kind and kind not in kinds:
+        yield f"domain_type: there are no machines of the type '{kind}' here, but of {' and '.join(kinds)}"
+
+
 def _memory(connection: libvirt.virConnect, domain: Element) -> t.Iterator[str]:
     memory = domain.find("memory")
     if memory is None:
         return
-    own, whole = domain_xml.kibibytes(memory), connection.getInfo()[1] << 10
+    own, whole = domain_xml.kibibytes(memory), installed.asked(connection, _size) << 10
     if own > whole:
         yield f"the memory, {describe.size(own)}, is more than the {describe.size(whole)} of the hypervisor"
+
+
+def _size(connection: libvirt.virConnect) -> int:
+    """The hypervisor's memory, in MiB."""
+    return int(connection.getInfo()[1])
 
 
 def _networks(connection: libvirt.virConnect, domain: Element) -> t.Iterator[str]:

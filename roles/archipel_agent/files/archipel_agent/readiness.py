@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import typing as t
 
 from archipel_protocol import states
@@ -35,6 +36,8 @@ _LATE = {
 # Leases that were there before a guest was started, so that they tell nothing of it.
 Old = t.FrozenSet[addresses.Lease]
 NOTHING: Old = frozenset()
+# Raises ArchipelError where what it waits for does not come.
+Wait = t.Callable[[], t.Awaitable[None]]
 
 
 class Look(t.NamedTuple):
@@ -96,6 +99,13 @@ async def is_up(agent: t.Any, desired: Desired, old: Old = NOTHING) -> bool:
         return True
     told = await agent.guests.addresses([desired.uuid]) if look.agent else {}
     return bool(told.get(desired.uuid))
+
+
+def later(agent: t.Any, desired: Desired, plan: Plan, old: Old = NOTHING) -> Wait | None:
+    """What is to be awaited when ``plan`` was carried out; None: nothing."""
+    if waits(desired) or plan.starts:
+        return functools.partial(wait, agent, desired, old, plan.starts)
+    return None
 
 
 async def wait(agent: t.Any, desired: Desired, old: Old, started: bool) -> None:

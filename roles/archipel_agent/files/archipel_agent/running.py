@@ -30,17 +30,17 @@ def comparable(live: Element, definition: Element, processor: Element | None) ->
     """
     domain = copy.deepcopy(live)
     domain.attrib.pop("id", None)
+    for element in list(domain.iter("alias", "seclabel", "privateData")):
+        element.getparent().remove(element)
     _take_over(domain, definition, *_NOT_THE_GUESTS)
     _take_over_processor(domain, definition, processor)
     _take_over_firmware(domain, definition)
-    for element in list(domain.iter()):
-        drop(element, "alias", "seclabel", "privateData")
-    stated = dict(zip(map(domain_xml.key_label, domain_xml.device_keys(_devices(definition))), _devices(definition)))
     devices = _devices(domain)
     for device in devices:
         _strip(device)
+    stated = dict(zip(domain_xml.device_keys(_devices(definition)), _devices(definition)))
     for key, device in zip(domain_xml.device_keys(devices), devices):
-        same = stated.get(domain_xml.key_label(key))
+        same = stated.get(key)
         if same is not None:
             _settle(device, same)
     _order(domain, definition)
@@ -136,13 +136,15 @@ def _settle(device: Element, stated: Element) -> None:
 
 
 def _order(domain: Element, definition: Element) -> None:
-    """The order of a device among its kind means nothing."""
-    places = {domain_xml.key_label(key): n for n, key in enumerate(domain_xml.device_keys(_devices(definition)))}
+    """The order of a device among its kind means nothing, nor that of the parts of a machine."""
+    tags = {part.tag: place for place, part in enumerate(definition)}
+    domain[:] = sorted(domain, key=lambda part: tags.get(part.tag, len(tags)))
     container = domain.find("devices")
     if container is None:
         return
+    places = {key: place for place, key in enumerate(domain_xml.device_keys(_devices(definition)))}
     devices = list(container)
-    keyed = zip(map(domain_xml.key_label, domain_xml.device_keys(devices)), devices)
+    keyed = zip(domain_xml.device_keys(devices), devices)
     container[:] = [device for dummy, device in sorted(keyed, key=lambda pair: places.get(pair[0], len(places)))]
 
 

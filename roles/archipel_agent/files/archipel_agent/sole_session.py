@@ -21,7 +21,7 @@ from . import xmpp
 from .backoff import pauses
 
 if t.TYPE_CHECKING:
-    from .virtual_machine import VirtualMachineEntity
+    from .machine_account import MachineAccount
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 LEAVING = 10.0
 
 
-async def ensure(vm: VirtualMachineEntity, session: xmpp.Session) -> None:
+async def ensure(vm: MachineAccount, session: xmpp.Session) -> None:
     """Ends all sessions of a machine but ``session``; returns when there is no other, or when it has ended itself."""
     loop = asyncio.get_running_loop()
     own, deadline = jids.resource(vm.jid), loop.time() + LEAVING
@@ -61,7 +61,7 @@ async def ensure(vm: VirtualMachineEntity, session: xmpp.Session) -> None:
         await asyncio.sleep(next(wait))
 
 
-async def renew_password(vm: VirtualMachineEntity, session: xmpp.Session) -> None:
+async def renew_password(vm: MachineAccount, session: xmpp.Session) -> None:
     """Sets a password that nobody else knows. It is stored first, so that it is known whenever we are interrupted.
 
     Not while the machine moves: the target has been given the one that counts.
@@ -78,7 +78,7 @@ async def renew_password(vm: VirtualMachineEntity, session: xmpp.Session) -> Non
         store.change(vm.bare, password=password, next_password=None)
 
 
-async def _take_place(vm: VirtualMachineEntity, resource: str) -> None:
+async def _take_place(vm: MachineAccount, resource: str) -> None:
     row = vm.agent.store.row(vm.bare)
     if row is None:
         return

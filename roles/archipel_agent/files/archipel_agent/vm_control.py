@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 
 from archipel_protocol import errors, namespaces as ns, states
 
-from . import domains, image_chains
+from . import domain_xml, domains, image_chains
 from .dispatch import Reply, Request, handler
 from .libvirt_facade import DomainNotFound, libvirt
 
@@ -135,7 +135,10 @@ async def xmldesc(entity: VirtualMachineEntity, request: Request) -> Reply:
         raise
     except errors.ArchipelError:
         return [ET.Element(_NOT_DEFINED)]
-    return [ET.fromstring(text)]
+    domain = ET.fromstring(text)
+    for description in domain.findall("description"):
+        description.text = domain_xml.without_password(description.text or "")
+    return [domain]
 
 
 # In a thread

@@ -86,9 +86,8 @@ async def refuse_host_access(
     if not reasons:
         normal = await agent.normaliser.normalise(domain_xml.serialise(wanted), kind)
         complete = wanted if normal is None else domain_xml.parse_domain(normal)
-        text = domain_xml.serialise(complete)
         reasons = host_access.check(complete, {emulator})
-        reasons = reasons or await agent.libvirt.call(image_chains.outside, text, to_make)
+        reasons = reasons or await agent.libvirt.call(image_chains.outside, complete, to_make)
     if reasons:
         raise errors.PermissionDenied(f"the definition needs the permission 'host_access': {'; '.join(reasons)}")
 

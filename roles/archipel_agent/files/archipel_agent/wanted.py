@@ -51,6 +51,7 @@ class Desired:
     wait_for: str = states.WAIT_FOR[0]
     start_delay: float = 0.0
     assume_lost: tuple[str, ...] = ()
+    show_xml: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,6 +222,7 @@ def _desired(one: t.Any, path: str) -> Desired:
         wait_for=_choice(one, "wait_for", path, states.WAIT_FOR),
         start_delay=_seconds(one, "start_delay", path, Desired.start_delay),
         assume_lost=tuple(_strings(one, "assume_lost", path) or ()),
+        show_xml=_of_type(one, "show_xml", bool, path, False),
     )
 
 

@@ -362,7 +362,8 @@ class Session:
         iq = self._client.make_iq(id=iq_id, ito=receiver, itype=kind)
         iq.xml.extend(children)
         _clean(iq.xml)
-        iq.send()
+        # Not iq.send(): it prepares for an answer, and leaves two dozen objects for the garbage collector.
+        self._client.send(iq)
 
     def _keep_alive(self) -> None:
         """Has the kernel find out that the server is gone: no traffic and no timer of ours for a quiet session."""
