@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import types
 
 from archipel_agent import calm
 
@@ -62,26 +61,3 @@ def test_who_is_needed_waits_no_longer(monkeypatch):
             await waiting
 
     asyncio.run(scenario())
-
-
-def test_what_is_asked_for_often_is_done_at_once_or_once(monkeypatch):
-    monkeypatch.setattr(calm, "PATIENCE", 3600.0)
-    done = []
-
-    async def scenario():
-        tasks = []
-        agent = types.SimpleNamespace(calm=calm.Calm())
-        agent.spawn = lambda work, name: tasks.append(asyncio.create_task(work)) or tasks[-1]
-        once = calm.Once(agent, lambda: done.append(agent.calm.reached))
-        once()
-        with agent.calm.work():
-            once()
-            once()
-            await asyncio.sleep(0)
-            once()
-            assert done == [True]
-        await asyncio.gather(*tasks)
-        once()
-
-    asyncio.run(scenario())
-    assert done == [True, True, True]

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: 2026 Archipel maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Who may wait until declarations are done, so that these come first: sessions of new machines, and pushes.
+"""Who may wait: the sessions of new machines come up when declarations are done, so that these come first.
 
-These cost the agent and the server more than the definition and the start of a machine.
+A login costs the agent and the server more than the definition and the start of a machine.
 """
 
 from __future__ import annotations
@@ -11,9 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import typing as t
-
-if t.TYPE_CHECKING:
-    from .agent import Agent
 
 # Seconds without work after which it is calm: the next request of the same task may be on its way.
 _PAUSE = 0.2
@@ -44,38 +41,13 @@ class Calm:
             if not self._works:
                 self._timer = asyncio.get_running_loop().call_later(_PAUSE, self._reached.set)
 
-    @property
-    def reached(self) -> bool:
-        """Whether it is calm."""
-        return self._reached.is_set()
-
-    async def wait(self, unless: asyncio.Event | None = None) -> None:
+    async def wait(self, unless: asyncio.Event) -> None:
         """Returns when it is calm, when ``unless`` is set, or after PATIENCE."""
-        if self.reached:
+        if self._reached.is_set():
             return
-        events = [self._reached] if unless is None else [self._reached, unless]
-        waiting = [asyncio.ensure_future(event.wait()) for event in events]
+        waiting = [asyncio.ensure_future(event.wait()) for event in (self._reached, unless)]
         try:
             await asyncio.wait(waiting, timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for one in waiting:
                 one.cancel()
-
-
-class Once:
-    """``function``, called when it is calm: at once where it is, and else once, however often it was asked for."""
-
-    def __init__(self, agent: Agent, function: t.Callable[[], None]) -> None:
-        self._agent = agent
-        self._function = function
-        self._waiting: asyncio.Task[None] | None = None
-
-    def __call__(self) -> None:
-        if self._agent.calm.reached:
-            self._function()
-        elif self._waiting is None or self._waiting.done():
-            self._waiting = self._agent.spawn(self._wait(), "what waits for declarations")
-
-    async def _wait(self) -> None:
-        await self._agent.calm.wait()
-        self._function()

@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 
 from archipel_protocol import errors, pubsub
 
-from . import calm, events_node, xmpp
+from . import events_node, xmpp
 from .backoff import pauses
 from .outbox import Item, Outbox
 
@@ -53,7 +53,6 @@ class Outlet:
         self._entity: Entity | None = None
         self._open = False
         self._preparing: asyncio.Task[None] | None = None
-        self._pump_soon = calm.Once(agent, self._pump)
         self._again = False
         self._refused = ""
         self.parted = False
@@ -68,8 +67,7 @@ class Outlet:
             self._outbox.done(lost)
             log.error("the push %s is dropped: %d wait for the node %s", lost.payload, WAITING, self._node)
         self._waiting.append(item)
-        # To publish costs the server as much as to make a machine, for which somebody waits.
-        self._pump_soon()
+        self._pump()
 
     def open(self, entity: Entity) -> None:
         """Begins to send, once the node is as it must be; not while the machine is on its way to another host."""
