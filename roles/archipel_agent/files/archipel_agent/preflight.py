@@ -16,8 +16,8 @@ from .domain_xml import Element, attribute_of, text_of
 from .libvirt_facade import libvirt
 
 _NETWORK_DEVICES = "/sys/class/net"
-# Domain types by driver, where a driver has others than its own name.
-_KINDS = {"qemu": ("qemu", "kvm")}
+# Domain types by driver; of a driver that is not here libvirt will tell.
+_KINDS = {"qemu": ("qemu", "kvm"), "test": ("test",), "lxc": ("lxc",), "xen": ("xen",)}
 _FILES = ("kernel", "initrd", "loader")
 
 
@@ -36,9 +36,8 @@ def problems(connection: libvirt.virConnect, stated: str, may_see: t.Callable[[s
 
 
 def _kind(connection: libvirt.virConnect, domain: Element) -> t.Iterator[str]:
-    driver, kind = connection.getType().lower(), domain.get("type")
-    kinds = _KINDS.get(driver, (driver,))
-    if kind and kind not in kinds:
+    kind, kinds = domain.get("type"), _KINDS.get(connection.getType().lower(), ())
+    if kind and kinds and kind not in kinds:
         yield f"domain_type: there are no machines of the type '{kind}' here, but of {' and '.join(kinds)}"
 
 
