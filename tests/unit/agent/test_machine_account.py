@@ -13,9 +13,9 @@ import pytest
 pytest.importorskip("slixmpp")
 
 from archipel_agent import calm, machine_account, xmpp  # noqa: E402 - it imports slixmpp
-from archipel_agent.machine_account import MachineAccount  # noqa: E402
-from archipel_agent.store import Store  # noqa: E402
-from archipel_protocol import errors  # noqa: E402
+from archipel_agent.machine_account import MachineAccount  # noqa: E402 - as above
+from archipel_agent.store import Store  # noqa: E402 - as above
+from archipel_protocol import errors  # noqa: E402 - as above
 
 UUID = "11111111-2222-4333-8444-555555555555"
 JID = f"{UUID}@example.org"
