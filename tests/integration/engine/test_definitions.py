@@ -41,7 +41,7 @@ def addresses(xml):
     tree = domain_xml.parse_domain(xml)
     devices = domain_xml.devices_of(tree)
     return {
-        key: domain_xml.canonical(device.find("address"))
+        key: sorted(device.find("address").items())
         for key, device in zip(domain_xml.device_keys(devices), devices)
         if device.find("address") is not None
     }

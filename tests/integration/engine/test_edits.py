@@ -75,7 +75,7 @@ def places(xml):
     devices = domain_xml.devices_of(domain_xml.parse_domain(xml))
     return {
         key: (
-            domain_xml.canonical(device.find("address")),
+            sorted(device.find("address").items()),
             domain_xml.attribute_of(device, "source", "network") or domain_xml.attribute_of(device, "source", "file"),
         )
         for key, device in zip(domain_xml.device_keys(devices), devices)

@@ -24,6 +24,7 @@ NIC = (
 )
 DISK = "<disk type='volume' device='disk'><source pool='engine-test' volume='%s'/><target dev='%s' bus='%s'/>%s</disk>"
 VNC = "<graphics type='vnc' autoport='yes' passwd='%s'/>"
+CPU = "<cpu mode='custom' match='exact' check='none'><model>qemu64</model><feature policy='disable' name='svm'/></cpu>"
 EXACT = ["disk", "interface", "graphics"]
 
 
@@ -176,3 +177,13 @@ def test_restarted_is_done_on_every_run(guest, hypervisor, run, machine):
         result = run(hypervisor.one("apply", **wanted))
         assert result["actions"][0] == "shut down" and result["actions"][-1] == "start"
         assert run(hypervisor.agent.libvirt.call(lambda c: c.lookupByUUIDString(machine["uuid"]).ID())) != number
+
+
+def test_another_processor_waits_for_the_next_start_and_no_longer(guest, hypervisor, run, machine):
+    """libvirt is asked once a start what a guest was started with."""
+    guest()
+    wanted = {**machine, "domain": f"<domain>{CPU}</domain>", "state": "running"}
+    waits = run(hypervisor.apply(**wanted))["restart_required"]
+    assert waits and run(hypervisor.plan(**machine, state="running"))["restart_required"] == waits
+    run(hypervisor.apply(**wanted, allow_restart=True, force=True, shutdown_timeout=1))
+    assert run(hypervisor.plan(**wanted)) == {"uuid": machine["uuid"]}

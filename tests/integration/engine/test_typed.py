@@ -130,7 +130,7 @@ def places(xml):
             continue
         name = domain_xml.attribute_of(device, "source", "file") if device.tag == "disk" else ""
         kind = domain_xml.attribute_of(device, "target", "bus") + device.get("model", "")
-        found[(*key, name, kind)] = domain_xml.canonical(device.find("address"))
+        found[(*key, name, kind)] = sorted(device.find("address").items())
     return found
 
 

@@ -261,21 +261,21 @@ async def _plan(agent: t.Any, request: Request, desired: Desired, snapshot: Snap
             own = await agent.libvirt.call(volumes.removable, desired.uuid, metadata.owned(existing.definition))
         return plan.removal(existing, desired, agent.is_managed(desired.uuid), own)
     stated = domain_xml.parse_domain(desired.domain, "domain")
+    look = preflight.Look(agent.libvirt, desired.domain, request.permits(names.HOST_ACCESS))
     try:
         changes = await _resolve_volumes(agent, desired, stated, existing)
         changes = await seeds.resolve(agent, desired, stated, existing and existing.definition, changes)
         made = [(volume["pool"], volume["name"]) for volume in changes.owned]
         metadata.record(existing and existing.definition, stated, desired.protected, made)
-        normalise = _normalise(agent, request, existing)
+        normalise = look.beside(_normalise(agent, request, existing))
         predicted, ignored = await _predict(agent, normalise, desired, stated, existing)
     except PermissionDenied:
         raise
     except ArchipelError as exc:
         # Whoever has to mend it wants to know of everything at once.
-        problems = [exc.message, *await _preflight(agent, request, desired)]
-        raise ArchipelError("; ".join(problems), exc.code) from exc
+        raise ArchipelError("; ".join([exc.message, *await look.problems()]), exc.code) from exc
     if predicted is not None:
-        problems = await _preflight(agent, request, desired)
+        problems = await look.problems()
         if problems:
             raise ArchipelError("; ".join(problems), CODE_DECLARATION)
     if not request.permits(names.HOST_ACCESS):
@@ -292,22 +292,13 @@ async def _plan(agent: t.Any, request: Request, desired: Desired, snapshot: Snap
     return found
 
 
-async def _preflight(agent: t.Any, request: Request, desired: Desired) -> list[str]:
-    """What is stated and not to be had here."""
-    see_all = request.permits(names.HOST_ACCESS)
-
-    def may_see(path: str) -> bool:
-        return see_all or host_access.is_inside(path)
-
-    return await agent.libvirt.call(preflight.problems, desired.domain, may_see)
-
-
 def _running(machine: Machine, definition: Element) -> Element | None:
     """What an active machine has."""
     if not machine.live:
         return None
     live = domain_xml.parse_domain(machine.live, "the running machine")
-    return running.comparable(live, definition, running.processor_of(machine.migratable))
+    processor = domain_xml.parse(machine.processor, "the processor") if machine.processor else None
+    return running.comparable(live, definition, processor)
 
 
 def _check_identity(agent: t.Any, desired: Desired, snapshot: Snapshot) -> None:

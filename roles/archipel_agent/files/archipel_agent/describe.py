@@ -130,10 +130,13 @@ def _clock(domain: Element) -> Terms:
     return {} if clock is None else {name: clock.get(name) for name in ("offset", "timezone") if clock.get(name)}
 
 
-def difference(before: Element, after: Element) -> tuple[Terms, Terms]:
+def difference(
+    before: Element, after: Element, found: t.Iterable[domain_xml.Change] | None = None
+) -> tuple[Terms, Terms]:
     """What differs, before and after, by term.
 
-    What no term tells of is under ``xml``, a list of ``path: value``.
+    What no term tells of is under ``xml``, a list of ``path: value``. ``found`` are their domain_xml.changes(), where
+    they are known.
     """
     same = domain_xml.equal_devices(before, after)
     old, new = _terms(before, not same), _terms(after, not same)
@@ -141,8 +144,10 @@ def difference(before: Element, after: Element) -> tuple[Terms, Terms]:
     differing = {term for term in {**old, **new} if old.get(term) != new.get(term)}
     olds = {term: old[term] for term in sorted(differing) if term in old}
     news = {term: new[term] for term in sorted(differing) if term in new}
-    changes = domain_xml.changes(metadata.without_machine(before), metadata.without_machine(after))
-    rest = [change for change in changes if not _is_covered(change.path, differing)]
+    clean = metadata.without_machine(before), metadata.without_machine(after)
+    if found is None or clean[0] is not before or clean[1] is not after:
+        found = domain_xml.changes(*clean)
+    rest = [change for change in found if not _is_covered(change.path, differing)]
     if rest:
         olds["xml"] = [f"{change.path}: {change.before}" for change in rest if change.before is not None]
         news["xml"] = [f"{change.path}: {change.after}" for change in rest if change.after is not None]

@@ -53,6 +53,13 @@ def overlay(domain: Element, wanted: Element, exact: frozenset[str], implied: fr
             return
         container = domain.makeelement("devices")
         domain.append(container)
+    if stated or exact:
+        _lay(container, stated, exact, implied)
+    _release_console(container, "serial" in exact)
+    _release_audio(container, stated)
+
+
+def _lay(container: Element, stated: list[Element], exact: frozenset[str], implied: frozenset[Key]) -> None:
     existing = list(container)
     place_disks(stated, existing, "disk" in exact)
     keys = dict(zip(domain_xml.device_keys(existing), existing))
@@ -67,8 +74,6 @@ def overlay(domain: Element, wanted: Element, exact: frozenset[str], implied: fr
             _insert(container, copy.deepcopy(device))
         else:
             _merge_device(found, device)
-    _release_console(container, "serial" in exact)
-    _release_audio(container, stated)
 
 
 def forget_topology(domain: Element) -> None:

@@ -12,7 +12,7 @@ import typing as t
 from archipel_protocol import namespaces as ns, states
 from archipel_protocol.errors import CODE_DECLARATION, ArchipelError
 
-from . import domain_xml, installed, metadata, own_files
+from . import domain_xml, installed, metadata, own_files, started
 from .libvirt_facade import libvirt
 
 _DUMP = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
@@ -42,7 +42,7 @@ class Machine:
     tags: tuple[str, ...] = ()
     xml: str = ""
     live: str = ""  # of an active one whose definition was asked for: what runs, SECURE
-    migratable: str = ""  # the same, with the processor as it was stated
+    processor: str = ""  # the <cpu/> that the same was started with
 
     @property
     def active(self) -> bool:
@@ -152,7 +152,7 @@ def _machine(domain: libvirt.virDomain, with_xml: bool, saved: bool, persistent:
         tags=_tags(domain, persistent) if not with_xml or ns.TAGS in xml else (),
         xml=xml,
         live=domain.XMLDesc(_LIVE_DUMP) if active else "",
-        migratable=domain.XMLDesc(_LIVE_DUMP | libvirt.VIR_DOMAIN_XML_MIGRATABLE) if active else "",
+        processor=started.processor(domain) if active else "",
     )
 
 

@@ -89,12 +89,11 @@ def check(
             reasons.append(f"<memoryBacking> has <{part.tag}{_attributes(part)}>")
     devices = domain_xml.devices_of(domain)
     for key, device in zip(domain_xml.device_keys(devices), devices):
-        label = domain_xml.key_label(key)
         if device.tag == "emulator":
             if _content(device) not in emulators:
                 reasons.append(f"<emulator> is {_content(device)}, not libvirt's own choice")
             continue
-        reasons += [f"{label}: {reason}" for reason in _check_device(device, inside)]
+        reasons += [f"{domain_xml.key_label(key)}: {reason}" for reason in _check_device(device, inside)]
     return reasons
 
 
@@ -124,10 +123,11 @@ def _check_foreign(domain: Element) -> list[str]:
     reasons = []
     metadata = {element for place in domain.findall("metadata") for element in place.iterdescendants()}
     for element in domain.iter():
-        if element in metadata:
+        foreign = [name for name in element.keys() if name.startswith("{")]
+        nested = str(element.tag).startswith("{") and element.getparent() is not domain
+        if not (foreign or nested) or element in metadata:
             continue
-        foreign = [name for name in element.attrib if name.startswith("{")]
-        if str(element.tag).startswith("{") and element.getparent() is not domain:
+        if nested:
             reasons.append(f"<{element.tag}> is of a foreign namespace")
         reasons += [f"<{element.tag}> has the foreign attribute {name}" for name in foreign]
     return reasons
@@ -173,7 +173,8 @@ def _check_device(device: Element, inside: t.Callable[..., bool]) -> list[str]:
         reasons = [] if tag in _HARMLESS else ["the device reaches the host, or is not known to be harmless"]
     # Whoever reads the first only, and whoever reads the last, would see different devices.
     tags = [child.tag for child in device]
-    reasons += [f"<{name}> more than once" for name in _SINGLE if tags.count(name) > 1]
+    if len(set(tags)) < len(tags):
+        reasons += [f"<{name}> more than once" for name in _SINGLE if tags.count(name) > 1]
     if any(element.get("file") for element in device.iter("rom")):
         reasons.append("a ROM file of the host")
     if device.find("log") is not None:

@@ -233,7 +233,9 @@ def change(existing: Existing | None, desired: Desired, prediction: Prediction |
         if existing is None:
             plan.after = describe.definition(prediction.definition)
         else:
-            plan.before, plan.after = describe.difference(existing.definition, prediction.definition)
+            plan.before, plan.after = describe.difference(
+                existing.definition, prediction.definition, prediction.changes
+            )
         plan.steps.append(Step(Do.DEFINE, "define", prediction))
     if plan.restart_required and desired.allow_restart and existing is not None and existing.active:
         power = _restart(state, desired.state)
@@ -302,9 +304,11 @@ def _volume(volume: Volume) -> str:
 
 
 def _named(prediction: Prediction, name: str) -> Prediction:
+    if domain_xml.text_of(prediction.definition, "name") == name:
+        return prediction
     definition = copy.deepcopy(prediction.definition)
     definition.find("name").text = name
-    return dataclasses.replace(prediction, definition=definition)
+    return dataclasses.replace(prediction, definition=definition, changes=None)
 
 
 def _running(plan: Plan, existing: Existing, desired: Desired, prediction: Prediction | None) -> None:
@@ -319,7 +323,8 @@ def _running(plan: Plan, existing: Existing, desired: Desired, prediction: Predi
     if desired.apply != "next_boot":
         found: list[live.Change] = []
         if not domain_xml.equal(after, target):
-            found, after = live.changes(after, target, _allowed(existing, desired, after, target))
+            changed = _changes(existing, prediction)
+            found, after = live.changes(after, target, _allowed(desired, after, target, changed))
         # Before the definition: whoever is interrupted between the two does both again.
         for one in [*live.texts(existing.definition, target), *found]:
             plan.steps.append(Step(Do.LIVE, one.label, one))
@@ -331,12 +336,23 @@ def _running(plan: Plan, existing: Existing, desired: Desired, prediction: Predi
         )
 
 
-def _allowed(existing: Existing, desired: Desired, now: Element, target: Element) -> t.Callable[[str], bool]:
+def _changes(existing: Existing, prediction: Prediction | None) -> t.Iterable[domain_xml.Change]:
+    """What becomes different of the definition."""
+    if prediction is None:
+        return ()
+    if prediction.changes is not None:
+        return prediction.changes
+    return domain_xml.changes(existing.definition, prediction.definition)
+
+
+def _allowed(
+    desired: Desired, now: Element, target: Element, changes: t.Iterable[domain_xml.Change]
+) -> t.Callable[[str], bool]:
     """Tells of a part of the guest that runs whether this declaration changes it, or states it to be there.
 
     No other is touched.
     """
-    changed = {change.path for change in domain_xml.changes(existing.definition, target)}
+    changed = {change.path for change in changes}
     stated = live.labels_of(now, desired.exact) | live.labels_of(target, desired.exact)
     return lambda part: part in stated or any(path == part or path.startswith(part + "/") for path in changed)
 

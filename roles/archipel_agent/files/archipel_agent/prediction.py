@@ -26,10 +26,14 @@ _VIRTIOFS = ("driver", "binary", "idmap")
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """A definition to be. ``exact``: libvirt's own driver made it, so the daemon will keep it as it is."""
+    """A definition to be. ``exact``: libvirt's own driver made it, so the daemon will keep it as it is.
+
+    ``changes`` from what there is, where somebody has looked.
+    """
 
     definition: Element
     exact: bool
+    changes: tuple[domain_xml.Change, ...] | None = None
 
 
 class Foretold(t.NamedTuple):
@@ -47,25 +51,42 @@ def ignored(stated: Element, candidate: Element, kept: Element) -> tuple[str, ..
 
     libvirt reads what it knows and says nothing of the rest, be it a slip of the pen or newer than this libvirt.
     """
-    missing = (_paths(stated, said=True) & _paths(candidate)) - _paths(kept) - _LATER
+    said = _said(stated)
+    missing = said - _LATER - _among(said, kept)
+    if missing:
+        missing &= _among(said, candidate)
     return tuple(sorted(path for path in missing if path.rpartition("/")[0] not in missing))
 
 
-def _paths(domain: Element, said: bool = False) -> set[str]:
+def _said(domain: Element) -> set[str]:
     """Names of elements and attributes below <domain/>, with those around them; metadata is its owners' business.
 
-    ``said``: without what states that there is none: elements that are empty (merge.merge), but for features, and ports
-    of -1.
+    Without what states that there is none: elements that are empty (merge.merge), but for features, and ports of -1.
     """
     found: set[str] = set()
     stack = [("", child) for child in domain if child.tag != "metadata"]
     while stack:
         path, element = stack.pop()
-        if said and not (len(element) or element.attrib or (element.text or "").strip() or path == "features/"):
+        if not (len(element) or element.attrib or (element.text or "").strip() or path == "features/"):
             continue
         path += element.tag.rpartition("}")[2]
         found.add(path)
-        found.update(f"{path}/@{name}" for name, value in element.attrib.items() if not (said and value == "-1"))
+        found.update(f"{path}/@{name}" for name, value in element.attrib.items() if value != "-1")
+        stack += [(path + "/", child) for child in element]
+    return found
+
+
+def _among(said: t.Container[str], domain: Element) -> set[str]:
+    """Those of the paths ``said`` that ``domain`` has; with each of them, its parents are said."""
+    found: set[str] = set()
+    stack = [("", child) for child in domain if child.tag != "metadata"]
+    while stack:
+        path, element = stack.pop()
+        path += element.tag.rpartition("}")[2]
+        if path not in said:
+            continue
+        found.add(path)
+        found.update(place for name in element.keys() if (place := f"{path}/@{name}") in said)
         stack += [(path + "/", child) for child in element]
     return found
 
@@ -109,13 +130,15 @@ async def change(existing: Element, desired: Desired, wanted: Element, normalise
     left = ignored(wanted, candidate, completed)
     if domain_xml.equal(completed, existing) or await _counts_by_itself(existing, name, wanted, normalise):
         return Foretold(None, left)
-    if _is_stated(existing, candidate, completed):
-        return Foretold(Prediction(completed, _is_certain(completed)), left)
+    found = tuple(domain_xml.changes(existing, completed))
+    foretold = Foretold(Prediction(completed, _is_certain(completed), found), left)
+    if _is_stated(domain_xml.changes(existing, candidate), found):
+        return foretold
     # What libvirt would rewrite anyway, say in the definition of an older version, is nobody's wish.
     untouched = await _complete_if_possible(existing, normalise)
     if untouched is not None and domain_xml.equal(completed, untouched):
         return Foretold(None, left)
-    return Foretold(Prediction(completed, _is_certain(completed)), left)
+    return foretold
 
 
 def _loses_implicit(existing: Element, candidate: Element, exact: frozenset[str]) -> bool:
@@ -126,17 +149,16 @@ def _loses_implicit(existing: Element, candidate: Element, exact: frozenset[str]
     return any(key[0] in exact & IMPLICIT for key in set(before).difference(after))
 
 
-def _is_stated(existing: Element, candidate: Element, completed: Element) -> bool:
-    """Whether ``completed`` differs from ``existing`` only as ``candidate`` does, so that none of it is libvirt's idea.
+def _is_stated(stated: t.Sequence[domain_xml.Change], found: t.Sequence[domain_xml.Change]) -> bool:
+    """Whether the changes that are ``found`` are those that are ``stated``, so that none of them is libvirt's idea.
 
-    Most changes are of this kind, and to see it costs less than another question to libvirt. Its own is what it adds to
-    a new device, and what it puts in the place of something that went.
+    Most are of this kind, and to see it costs less than another question to libvirt. Its own is what it adds to a new
+    device, and what it puts in the place of something that went.
     """
 
     def marks(changes: t.Iterable[domain_xml.Change]) -> set[tuple[str, str | None]]:
         return {(one.path, one.before and one.after) for one in changes}
 
-    stated, found = domain_xml.changes(existing, candidate), domain_xml.changes(existing, completed)
     gone = tuple(one.path + "/" for one in stated if one.after is None)
     rest = marks(found) - marks(stated)
     return len(rest) < len(found) and all((path + "/").startswith(gone) for path, dummy in rest)

@@ -8,17 +8,53 @@ libvirt itself looks at most of this only when the machine starts.
 
 from __future__ import annotations
 
+import asyncio
 import os.path
 import typing as t
 
-from . import describe, domain_xml, installed
+from . import describe, domain_xml, host_access, installed
 from .domain_xml import Element, attribute_of, text_of
-from .libvirt_facade import libvirt
+from .libvirt_facade import Libvirt, libvirt
+from .prediction import Normalise
 
 _NETWORK_DEVICES = "/sys/class/net"
 # Domain types by driver; of a driver that is not here libvirt will tell.
 _KINDS = {"qemu": ("qemu", "kvm"), "test": ("test",), "lxc": ("lxc",), "xen": ("xen",)}
 _FILES = ("kernel", "initrd", "loader")
+
+
+class Look:
+    """The look at what is missing. It goes on beside the normaliser's work on the same definition, which takes longer.
+
+    ``see_all``: whoever asks may learn of any path if it exists.
+    """
+
+    def __init__(self, facade: Libvirt, stated: str, see_all: bool) -> None:
+        self._libvirt, self._stated, self._see_all = facade, stated, see_all
+        self._begun: asyncio.Future[list[str]] | None = None
+
+    def beside(self, normalise: Normalise) -> Normalise:
+        """``normalise``, whose first question begins the look, too."""
+
+        async def both(xml: str, domain_type: str) -> str | None:
+            self._begin()
+            return await normalise(xml, domain_type)
+
+        return both
+
+    async def problems(self) -> list[str]:
+        """A sentence for each thing that is missing."""
+        return await self._begin()
+
+    def _begin(self) -> asyncio.Future[list[str]]:
+        if self._begun is None:
+            self._begun = asyncio.ensure_future(self._libvirt.call(problems, self._stated, self._may_see))
+            # Nobody asks for it where the definition turns out to stay.
+            self._begun.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return self._begun
+
+    def _may_see(self, path: str) -> bool:
+        return self._see_all or host_access.is_inside(path)
 
 
 def problems(connection: libvirt.virConnect, stated: str, may_see: t.Callable[[str], bool]) -> list[str]:

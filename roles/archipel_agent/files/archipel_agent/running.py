@@ -10,7 +10,6 @@ it is a difference to the definition.
 from __future__ import annotations
 
 import copy
-import typing as t
 
 from . import domain_xml
 from .domain_xml import Element, attribute_of
@@ -153,8 +152,3 @@ def with_words_of(domain: Element, definition: Element) -> Element:
     same = copy.deepcopy(domain)
     _take_over(same, definition, "title", "description", "metadata")
     return same
-
-
-def processor_of(migratable: str) -> t.Any:
-    """The <cpu/> in a dump with VIR_DOMAIN_XML_MIGRATABLE: as it was stated."""
-    return domain_xml.parse_domain(migratable).find("cpu")
