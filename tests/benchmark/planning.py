@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 import json
 import os
 import pathlib
@@ -27,16 +28,20 @@ from xml.etree import ElementTree as ET
 import libvirt
 
 from archipel_agent import config, dispatch, normaliser
+from archipel_agent.__main__ import _GARBAGE
 from archipel_agent.agent import Agent
 from archipel_agent.virtual_machine import VirtualMachineEntity
 from archipel_protocol import declaration, jids, namespaces as ns, payloads
 
+# Plans of the same kind, one after the other, as those of a fleet come.
+BLOCK = 10
 FOLDER = pathlib.Path(os.environ["RUNTIME_DIRECTORY"])
 
 
 async def main(order: dict[str, t.Any]) -> list[dict[str, float]]:
     """The figures of each case."""
     settings = dataclasses.replace(config.load(config.DEFAULT_PATH), archipel_folder_lib=FOLDER)
+    gc.set_threshold(*_GARBAGE)
     agent = Agent(settings)
     for name, uuid in order["machines"].items():
         agent.store.add(jids.vm_jid(uuid, agent.domain), name, "none")
@@ -48,11 +53,12 @@ async def main(order: dict[str, t.Any]) -> list[dict[str, float]]:
     agent.normaliser.normalise = lambda *question: asked.append(question) or normalise(*question)
     took: list[list[float]] = [[] for dummy in order["cases"]]
     questions: list[list[str]] = [[] for dummy in order["cases"]]
-    for number in range(order["rounds"]):
-        # In turns, so that a machine that is slow for a moment is so for all.
+    for begin in range(0, order["rounds"], BLOCK):
+        # In turns, so that a host that is slow for a moment is so for all.
         for case, machines in enumerate(order["cases"]):
             asked.clear()
-            took[case].append(await plan(agent, machines[number % len(machines)]))
+            for number in range(begin, begin + BLOCK):
+                took[case].append(await plan(agent, machines[number % len(machines)]))
             questions[case] += [xml for xml, dummy in asked]
     await agent.normaliser.stop()
     await agent.libvirt.stop()

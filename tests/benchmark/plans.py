@@ -128,4 +128,4 @@ def _in_agent(
 
 if __name__ == "__main__":
     for row in rows(str(Path(__file__).resolve().parents[2] / "inventories" / "lab" / "hosts")):
-        print(f"{row[0]:<64}{row[1]:>10}{row[2]:>12}", flush=True)
+        print(f"{row[0]:<78}{row[1]:>10}{row[2]:>12}", flush=True)

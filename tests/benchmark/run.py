@@ -17,6 +17,7 @@ from pathlib import Path
 
 import converge
 import fleet
+import migrations
 import plans
 import scale
 
@@ -47,32 +48,6 @@ def item(task: str, environment: dict[str, str]) -> float:
     return statistics.median(rounds)
 
 
-def virsh_migration(source: str, target: str) -> float:
-    """Milliseconds of one live migration by virsh on the source, as the agent's user."""
-    command = (
-        "runuser -u archipel -- virsh -q -c qemu:///system migrate --live --p2p --tls --persistent --undefinesource "
-        f"bench-raw qemu+tls://{target}/system"
-    )
-    start = time.monotonic()
-    subprocess.run([LAB, "shell", source, command], check=True, cwd=ROOT, stdin=subprocess.DEVNULL)
-    return (time.monotonic() - start) * 1000
-
-
-def migrations(environment: dict[str, str]) -> tuple[float, float]:
-    """Medians in milliseconds of a live migration: by virsh, and by a task beyond one that finds nothing to do."""
-    raw, ours = [], []
-    for turn in range(2 * ROUNDS):
-        source, target = ("hv1", "hv2") if turn % 2 == 0 else ("hv2", "hv1")
-        shell = time.monotonic()
-        subprocess.run([LAB, "shell", source, "true"], check=True, cwd=ROOT, stdin=subprocess.DEVNULL)
-        shell = (time.monotonic() - shell) * 1000
-        raw.append(virsh_migration(source, target) - shell)
-        moved = playbook("migrate.yml", environment, "-e", f"hypervisor={target}")
-        again = playbook("migrate.yml", environment, "-e", f"hypervisor={target}")
-        ours.append((moved - again) * 1000)
-    return statistics.median(raw), statistics.median(ours)
-
-
 def main() -> None:
     subprocess.run(["make", "-s", "lab-up"], check=True, cwd=ROOT, stdout=sys.stderr, stdin=subprocess.DEVNULL)
     exports = subprocess.run([LAB, "env"], check=True, cwd=ROOT, capture_output=True, text=True).stdout
@@ -81,20 +56,18 @@ def main() -> None:
     try:
         empty, incumbent, ours = (item(task, environment) for task in ("empty", "incumbent", "ours"))
         planned = plans.rows(INVENTORY + "/hosts")
-        raw, move = migrations(environment)
     finally:
         playbook("cleanup.yml", environment)
     rows = [
         ("an empty module on the controller", f"{empty:.0f} ms", ""),
         ("community.libvirt.virt, a domain that is as declared", f"{incumbent:.0f} ms", f"{incumbent - empty:+.0f} ms"),
         ("archipel_vm, a machine that is as declared", f"{ours:.0f} ms", f"{ours - empty:+.0f} ms"),
-        ("live migration by virsh", f"{raw:.0f} ms", ""),
-        ("live migration by archipel_vm, beyond nothing to do", f"{move:.0f} ms", f"x {move / raw:.2f}"),
     ]
     hosts = INVENTORY + "/hosts"
-    rows += [*planned, *fleet.rows(hosts), *converge.rows(hosts, incumbent, ITEMS), *scale.rows(hosts)]
+    rows += [*planned, *migrations.rows(hosts), *fleet.rows(hosts)]
+    rows += [*converge.rows(hosts, incumbent, ITEMS), *scale.rows(hosts)]
     for row in rows:
-        print(f"{row[0]:<64}{row[1]:>10}{row[2]:>12}")
+        print(f"{row[0]:<78}{row[1]:>10}{row[2]:>18}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
+
+from archipel_agent import preflight
 
 DOMAIN = (
     "<domain type='qemu'><memory unit='TiB'>%s</memory><os><type arch='x86_64' machine='pc'>hvm</type>%s</os>"
@@ -70,3 +74,17 @@ def test_nobody_learns_which_folders_the_host_has(hypervisor, run, machine):
         wanted = DOMAIN.replace("TiB", "MiB") % (32, "", bridge % name)
         error = run(hypervisor.plan(**machine, domain=wanted, state="present"))["error"]
         assert f"there is no network device '{name}' here" in error
+
+
+def test_what_is_missing_is_looked_for_while_the_normaliser_works(hypervisor, run):
+    look = preflight.Look(hypervisor.agent.libvirt, "<domain><memory unit='EiB'>1</memory></domain>", True)
+
+    async def normalise(xml, domain_type):
+        # As long as it takes: without a look beside it, this would never end.
+        while look._begun is None or not look._begun.done():
+            await asyncio.sleep(0.01)
+        return xml
+
+    assert run(asyncio.wait_for(look.beside(normalise)("<domain/>", "qemu"), 30)) == "<domain/>"
+    (problem,) = run(look.problems())
+    assert problem.startswith("the memory, 1048576TiB, is more than the ")

@@ -17,11 +17,6 @@ RBD = {"protocol": "rbd", "name": "pool/image", "hosts": [{"name": f"mon{one}", 
 SHARED = {"source": "memfd", "access": "shared"}
 # Each is a machine through its life: what is declared, and the terms that it then has.
 LIVES = {
-    "tpm": [
-        ({"tpm": {"model": "tpm-crb", "version": "2.0"}}, {"tpm": {"model": "tpm-crb", "version": "2.0"}}),
-        ({"tpm": {"model": "tpm-tis", "version": "2.0"}}, {"tpm": {"model": "tpm-tis", "version": "2.0"}}),
-        ({"tpm": {"model": "none"}}, {"tpm": None}),
-    ],
     "host_devices": [
         (
             {"host_devices": [{"pci": "0000:03:00.0"}, {"usb": "046d:c52b"}]},

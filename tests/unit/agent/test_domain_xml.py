@@ -35,6 +35,23 @@ def test_comments_and_blanks_are_nothing():
 
 
 @pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        ("<domain><a x='1' y='2'/></domain>", "<domain><a y='2' x='1'/></domain>", True),
+        ("<domain><a>1</a><b/></domain>", "<domain><a>2</a><b/></domain>", False),
+        ("<domain><a/><b/></domain>", "<domain><b/><a/></domain>", False),
+        ("<domain><a/></domain>", "<domain><a/><a/></domain>", False),
+        ("<domain><a x='1'><b y='1' z='2'/></a></domain>", "<domain><a x='1'><b z='2' y='3'/></a></domain>", False),
+        ("<domain>a<b x='1' y='2'/>c</domain>", "<domain>a<b y='2' x='1'/>d</domain>", False),
+        ("<domain><a xmlns='one'/></domain>", "<domain><a xmlns='two'/></domain>", False),
+    ],
+)
+def test_only_the_order_of_attributes_means_nothing(first, second, same):
+    trees = [domain_xml.parse(one) for one in (first, second)]
+    assert domain_xml.equal(*trees) is same
+
+
+@pytest.mark.parametrize(
     "xml, kibibytes",
     [
         ("<memory>1024</memory>", 1024),

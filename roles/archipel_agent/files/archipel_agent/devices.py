@@ -111,7 +111,7 @@ def match_interfaces(existing: list[Element], stated: list[Element], by_position
         take(interface, sorted(same, key=lambda old: not _same_link(old, interface)))
     for interface in stated:
         if id(interface) not in found and not _mac(interface):
-            take(interface, [old for old in left if _same_link(old, interface)])
+            take(interface, (old for old in left if _same_link(old, interface)))
     for interface in stated:
         if by_position and id(interface) not in found:
             take(interface, [old for old in left if _same_link(old, interface)] or left[:1])

@@ -193,17 +193,17 @@ async def _preflight(
         await asyncio.wait_for(vm.online.wait(), LOGIN)
     except asyncio.TimeoutError:
         problems.append("it is not logged in to the XMPP server, so its account cannot move")
-    unreachable = await peers.unreachable(peer)
-    if unreachable:
-        problems.append(unreachable)
+    # Beside the question to its agent; it raises nothing, and ends by itself.
+    reach = asyncio.ensure_future(peers.unreachable(peer))
     answer: dict[str, t.Any] = {}
-    there = None
+    there, fault = None, ""
     try:
         asked = {"uuid": vm.uuid, "needs": migration_needs.encode(needs), "announced": announced}
         answer = await peers.ask(agent, peer, QUERY, asked)
         there = peers.state_of(answer, peer)
-    except errors.ArchipelError as fault:
-        problems.append(fault.message)
+    except errors.ArchipelError as failure:
+        fault = failure.message
+    problems += filter(None, [await reach, fault])
     if there is not None:
         problems.append(f"{peer.node} has a domain {vm.uuid} already")
     lacking = peers.texts(answer, "problems")
