@@ -8,9 +8,9 @@ undefined here. What each takes to do nothing (Python, imports, login; virsh and
 
 Two guests that differ in name only, so that each move begins with a guest that has rested. Their memory is in use: one
 without anything in it moves within libvirt's own handshakes, and is nobody's guest. Half a GiB that does not compress
-is little for a real one; it is at rest, because how often QEMU goes over the memory of one that writes is chance. Both are
-limited to what a network of 1 Gbit/s carries: else it is the two processors of all hosts that limit them, and one move
-takes half as long again as the next.
+is little for a real one; it is at rest, because how often QEMU goes over the memory of one that writes is chance. Both
+are limited to what a network of 1 Gbit/s carries: else it is the two processors of all hosts that limit them, and one
+move takes half as long again as the next.
 """
 
 from __future__ import annotations
