@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 import time
+import typing as t
 from pathlib import Path
 
 from fleet import Platform
@@ -28,6 +29,7 @@ sed -e 's#^libvirt_uri = .*#libvirt_uri = {uri}#' \
   -e 's#^hypervisor_xmpp_jid = .*#hypervisor_xmpp_jid = {node}@{domain}#' \
   -e 's#^hypervisor_xmpp_password_file = .*#hypervisor_xmpp_password_file = {folder}/password#' \
   -e '/^\\[PEERS\\]/,$d' /etc/archipel/archipel.conf > {folder}/archipel.conf
+printf '%s' '{peers}' >> {folder}/archipel.conf
 chown -R archipel {folder}
 systemd-run -q --collect --unit archipel-{node} --uid archipel --setenv=HOME={folder} \
   /usr/bin/archipel-agent --config {folder}/archipel.conf
@@ -35,16 +37,18 @@ systemd-run -q --collect --unit archipel-{node} --uid archipel --setenv=HOME={fo
 
 
 class Agent:
-    """One of them, on ``host``."""
+    """One of them, on ``host``; ``peers`` are the nodes of the others, which it asks before it makes a machine."""
 
-    def __init__(self, platform: Platform, host: str, node: str, uri: str) -> None:
+    def __init__(self, platform: Platform, host: str, node: str, uri: str, peers: t.Sequence[str] = ()) -> None:
         self.host, self.node, self.uri = host, node, uri
         self._platform = platform
+        lines = [f"{peer}@{platform.domain} = qemu+tls://{host}/system" for peer in peers if peer != node]
+        self._peers = "\n".join(["[PEERS]", *lines, ""])
         self._folder = f"/var/lib/archipel/{node}"
 
     def start(self) -> None:
         values = {"folder": self._folder, "node": self.node, "uri": self.uri, "domain": self._platform.domain}
-        values["password"] = self._platform.password(self.node)
+        values.update(password=self._platform.password(self.node), peers=self._peers)
         script = _SETUP
         for name, value in values.items():
             script = script.replace(f"{{{name}}}", value)

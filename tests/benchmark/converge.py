@@ -103,7 +103,7 @@ def rows(inventory: str, incumbent: float, items: int) -> list[tuple[str, str, s
         nodes = [f"bench-{number}" for number in range(len(hosts))]
         hypervisors(inventory, nodes)
         watchers = [Watcher(platform, host) for host in hosts]
-        agents = [Agent(platform, host, node, TEST_DRIVER) for host, node in zip(hosts, nodes)]
+        agents = [Agent(platform, host, node, TEST_DRIVER, nodes) for host, node in zip(hosts, nodes)]
         try:
             for one in (*watchers, *agents):
                 one.start()

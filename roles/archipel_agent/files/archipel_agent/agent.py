@@ -29,6 +29,7 @@ from . import (
     grants,
     libvirt_facade,
     logs,
+    making,
     migration,
     notify,
     standings,
@@ -70,6 +71,7 @@ CAPABILITIES = (
     "migration_progress",
     "handover",
     "claims",
+    "making",
     "permission_control",
     "avatars",
     "grants_declaration",
@@ -119,6 +121,7 @@ class Agent:
         self.disk_copies = disk_copies.DiskCopies(self.libvirt)
         self.logins = asyncio.Semaphore(LOGINS)
         self.calm = calm.Calm()
+        self.making = making.Making(self)
         self.gate = gate.Gate()
         self.chat = chat.Chat()
         self.tags = tags.Copy(self)
@@ -256,10 +259,10 @@ class Agent:
             peer = jids.node(row.handover_to)
             raise errors.ArchipelError(f"{row.name} is migrating to {peer}", errors.CODE_MIGRATING)
 
-    async def manage(self, uuid: str, name: str, change: str = "alloc") -> None:
+    async def manage(self, uuid: str, name: str, change: str = "alloc", look: bool = True) -> None:
         """Brings a domain under management; its account and login follow in the background. Again: no change.
 
-        ``change`` is the hypervisor's push.
+        ``change`` is the hypervisor's push. A domain that is still to be defined need not be looked at.
         """
         if not self.is_managed(uuid):
             self.pushes.membership(change, uuid)
@@ -272,13 +275,10 @@ class Agent:
         elif entity.releasing:
             entity.keep()
             self.store.change(jid, name=name, releasing=False, registered=False)
-        self.spawn(entity.refresh(), f"look at {uuid}")
+        if look:
+            self.spawn(entity.refresh(), f"look at {uuid}")
         self.hypervisor.count()
         self.tags.changed()
-
-    async def secure(self, uuid: str, lost: t.Container[str]) -> None:
-        """Raises ArchipelError where a machine that was brought under management is another hypervisor's."""
-        await claims.secure(self, uuid, lost)
 
     def press(self, vm: MachineAccount) -> None:
         """Has other hypervisors give up a machine that is here, and whose account is none of ours."""

@@ -41,11 +41,11 @@ class Calm:
             if not self._works:
                 self._timer = asyncio.get_running_loop().call_later(_PAUSE, self._reached.set)
 
-    async def wait(self, unless: asyncio.Event) -> None:
-        """Returns when it is calm, when ``unless`` is set, or after PATIENCE."""
+    async def wait(self, *unless: asyncio.Event) -> None:
+        """Returns when it is calm, when one of ``unless`` is set, or after PATIENCE."""
         if self._reached.is_set():
             return
-        waiting = [asyncio.ensure_future(event.wait()) for event in (self._reached, unless)]
+        waiting = [asyncio.ensure_future(event.wait()) for event in (self._reached, *unless)]
         try:
             await asyncio.wait(waiting, timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -6,7 +6,7 @@
 It belongs to where libvirt says that it runs, else to where libvirt has it. The other one gives it up and removes the
 account, so that a new one is made: no credentials are asked for. A peer is believed in one thing: that a machine which
 is off here is active there. Else libvirt here must have it no more, or have seen it move away. Where nothing of this is
-so, people must say which of the two is to keep it. A machine is made only where its account is.
+so, people must say which of the two is to keep it. That no two make one machine is making.py's.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from archipel_protocol import declaration as wire, errors, jids, namespaces as n
 
 from . import permissions
 from .dispatch import Reply, Request, handler
-from .handover import LOGIN, here
+from .handover import here
 from .libvirt_facade import libvirt
-from .peers import ask
+from .peers import CLAIM, ask
 
 if t.TYPE_CHECKING:
     from .agent import Agent
@@ -29,8 +29,6 @@ if t.TYPE_CHECKING:
     from .machine_account import MachineAccount
 
 log = logging.getLogger(__name__)
-
-CLAIM = "claim"
 
 
 @handler(ns.HANDOVER, CLAIM, permissions.PEER, on="hypervisor", code=errors.CODE_HANDOVER)
@@ -66,33 +64,6 @@ async def press(agent: Agent, vm: MachineAccount) -> None:
     for node, answer in (await _claim(agent, vm, state in states.ACTIVE)).items():
         if isinstance(answer, dict) and answer.get("managed"):
             log.warning("%s manages %s, too, and has it; 'unmanage' it there or here", node, vm.name)
-
-
-async def secure(agent: Agent, uuid: str, lost: t.Container[str]) -> None:
-    """Returns when a machine that is about to be made here is made nowhere else.
-
-    Two may ask for it at the same time, and no hypervisor sees what another one is about to do; but the server
-    gives the account to one of them. Whoever does not get it asks the others, all but those that are ``lost``, whether
-    they manage the machine. Raises ArchipelError where one does, or that cannot be known.
-    """
-    vm = agent.vms[uuid]
-    try:
-        await asyncio.wait_for(vm.know_account(), LOGIN)
-    except asyncio.TimeoutError:
-        message = f"its account was not made on the XMPP server within {LOGIN:g} s, so it is not made either"
-        raise errors.ArchipelError(message, errors.CODE_DECLARATION) from None
-    if not vm.foreign:
-        return
-    for node, answer in (await _claim(agent, vm, False)).items():
-        if isinstance(answer, dict) and not answer.get("managed"):
-            continue
-        if isinstance(answer, dict):
-            message = f"{node} makes it at this moment, or has it; nothing was done here"
-        elif node in lost:
-            continue
-        else:
-            message = f"it has an account already, and {node}, which may have it, does not say so: {answer}"
-        raise errors.ArchipelError(message, errors.CODE_DECLARATION)
 
 
 async def _claim(agent: Agent, vm: MachineAccount, active: bool) -> dict[str, t.Any]:

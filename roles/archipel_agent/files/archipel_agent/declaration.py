@@ -200,8 +200,9 @@ async def _applied(
         if not made.changed:
             return _result(desired, made, [], []), readiness.later(agent, desired, made)
     async with agent.lock(desired.uuid):
-        # Whoever held the lock before may have changed anything.
-        snapshot = await agent.libvirt.call(snapshots.look, desired.uuid, desired.name)
+        if desired.uuid in snapshot.machines or agent.is_managed(desired.uuid):
+            # Whoever held the lock before may have changed anything. One that comes past us is a conflict.
+            snapshot = await agent.libvirt.call(snapshots.look, desired.uuid, desired.name)
         made = await _plan(agent, request, desired, snapshot)
         old = await readiness.before(agent, desired, snapshot.machines.get(desired.uuid), made)
         found = await _carried_out(agent, request, desired, snapshot, made)

@@ -74,9 +74,9 @@ class Execution:
         # which may be on storage that others share, who make the same machine at this moment.
         uuid = self._desired.uuid
         self._newly_managed = not self._agent.is_managed(uuid)
-        await self._agent.manage(uuid, self._desired.name)
+        await self._agent.manage(uuid, self._desired.name, look=False)
         if self._newly_managed:
-            await self._agent.secure(uuid, self._desired.assume_lost)
+            await self._agent.making.secure(uuid, self._desired.assume_lost)
 
     async def _rename(self, step: Step) -> None:
         self._expected = await self._call(domains.rename, self._desired.uuid, step.argument)

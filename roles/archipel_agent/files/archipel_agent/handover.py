@@ -20,6 +20,7 @@ from . import domains, granting, migration_needs, migration_target, permissions,
 from .declaration import facts
 from .dispatch import Reply, Request, handler
 from .libvirt_facade import libvirt
+from .peers import LOGIN, OFFER, QUERY
 
 if t.TYPE_CHECKING:
     from .hypervisor import HypervisorEntity
@@ -27,11 +28,6 @@ if t.TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-QUERY = "query"
-OFFER = "offer"
-
-# Seconds that a machine has to log in.
-LOGIN = 20.0
 _POST_COPY = (libvirt.VIR_DOMAIN_PAUSED_POSTCOPY, libvirt.VIR_DOMAIN_PAUSED_POSTCOPY_FAILED)
 
 

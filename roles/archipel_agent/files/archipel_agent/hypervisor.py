@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import typing as t
 
@@ -19,6 +20,9 @@ if t.TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# Seconds in which machines that come and go are gathered: each number is told to everybody who sees the hypervisor.
+_GATHER = 0.2
+
 
 class HypervisorEntity(Entity):
     """The one entity that is always there; requests on the whole host go to it."""
@@ -30,6 +34,8 @@ class HypervisorEntity(Entity):
 
     def __init__(self, agent: Agent) -> None:
         super().__init__(agent, jids.hypervisor_jid(agent.node, agent.domain), agent.node)
+        self._counting: asyncio.TimerHandle | None = None
+        self._counted = 0.0  # when, in the loop's seconds
 
     async def login(self) -> xmpp.Session:
         """Logs in with the password of the configuration, read anew each time so that it can be mended."""
@@ -65,7 +71,13 @@ class HypervisorEntity(Entity):
             store.settle(bare)
 
     def count(self) -> None:
-        """Shows how many virtual machines are managed, or that libvirt is out of reach."""
+        """Shows how many virtual machines are managed, or that libvirt is out of reach; not too often."""
+        loop = asyncio.get_running_loop()
+        if self._counting is None:
+            self._counting = loop.call_at(max(loop.time(), self._counted + _GATHER), self._count)
+
+    def _count(self) -> None:
+        self._counting, self._counted = None, asyncio.get_running_loop().time()
         if self.agent.libvirt.connected:
             self.show("", f"Online ({len(self.agent.vms)})")
         else:

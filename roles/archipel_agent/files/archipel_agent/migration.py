@@ -21,7 +21,7 @@ from . import granting, migration_needs, migration_options, migration_progress, 
 from .backoff import pauses
 from .config import Peer
 from .dispatch import Reply, Request, handler
-from .handover import LOGIN, OFFER, QUERY, here
+from .handover import here
 from .libvirt_facade import libvirt
 from .permissions import HOST_ACCESS
 from .wanted import Move
@@ -190,7 +190,7 @@ async def _preflight(
     needs, problems = await agent.libvirt.call(migration_needs.look, vm.uuid, move.migration, move.off)
     needs = dataclasses.replace(needs, host_access=request.permits(HOST_ACCESS, vm.bare))
     try:
-        await asyncio.wait_for(vm.online.wait(), LOGIN)
+        await asyncio.wait_for(vm.online.wait(), peers.LOGIN)
     except asyncio.TimeoutError:
         problems.append("it is not logged in to the XMPP server, so its account cannot move")
     # Beside the question to its agent; it raises nothing, and ends by itself.
@@ -199,7 +199,7 @@ async def _preflight(
     there, fault = None, ""
     try:
         asked = {"uuid": vm.uuid, "needs": migration_needs.encode(needs), "announced": announced}
-        answer = await peers.ask(agent, peer, QUERY, asked)
+        answer = await peers.ask(agent, peer, peers.QUERY, asked)
         there = peers.state_of(answer, peer)
     except errors.ArchipelError as failure:
         fault = failure.message
@@ -301,7 +301,7 @@ async def settle(agent: Agent, vm: VirtualMachineEntity, peer: Peer) -> dict[str
         raise StillMoving("libvirt is still at it")
     if state in states.ACTIVE:
         return await _stay(agent, vm)
-    if peers.state_of(await peers.ask(agent, peer, QUERY, {"uuid": vm.uuid}), peer) is None:
+    if peers.state_of(await peers.ask(agent, peer, peers.QUERY, {"uuid": vm.uuid}), peer) is None:
         return await _stay(agent, vm)
     # One that was being set when the move began; none is set after that.
     async with vm.renewal:
@@ -319,7 +319,7 @@ async def settle(agent: Agent, vm: VirtualMachineEntity, peer: Peer) -> dict[str
         "profile": agent.store.profile(vm.bare),
         "grants": granting.travelling(agent.permissions, vm.bare),
     }
-    reply = await peers.ask(agent, peer, OFFER, offer)
+    reply = await peers.ask(agent, peer, peers.OFFER, offer)
     log.info("%s has moved to %s", vm.name, peer.node)
     agent.forget(vm)
     return reply

@@ -15,12 +15,19 @@ import urllib.parse
 from archipel_protocol import declaration as wire, errors, jids, namespaces as ns, payloads, states
 
 from . import xmpp
-from .handover import LOGIN, OFFER
 
 if t.TYPE_CHECKING:
     from .agent import Agent
     from .config import Peer
 
+# What is asked: handover.py, claims.py, making.py.
+QUERY = "query"
+OFFER = "offer"
+CLAIM = "claim"
+MAKE = "make"
+
+# Seconds that a machine has to log in.
+LOGIN = 20.0
 # Seconds for a connection to a peer's libvirt, and for its agent's answers: one that dies answers nothing.
 _REACH = 5.0
 _ANSWER = 10.0

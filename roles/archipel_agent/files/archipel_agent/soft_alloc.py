@@ -18,9 +18,8 @@ from archipel_protocol import errors, jids, namespaces as ns, states
 from . import domain_xml, domains, metadata
 from .dispatch import Reply, Request, handler
 from .domain_xml import Element, serialise, text_of
-from .handover import LOGIN, QUERY
 from .lifecycle import checked_name, refuse_taken
-from .peers import ask, state_of
+from .peers import LOGIN, QUERY, ask, state_of
 from .unfinished import intention, settles
 from .vm_definition import domain_of, refuse_host_access
 
