@@ -182,7 +182,7 @@ def test_nobody_may_do_anything_without_a_grant(managed, machine, log_in, hyperv
     stranger.stream.write(f"<presence type='subscribe' to='{managed.bare}'/>")
     requests = [(hypervisor, HYPERVISOR, action) for action in ("rostervm", "manage", "unmanage")]
     requests += [(hypervisor, "archipel:declaration", name) for name in ("inventory", "plan", "apply", "migrate")]
-    requests += [(hypervisor, "archipel:handover", name) for name in ("query", "offer")]
+    requests += [(hypervisor, "archipel:handover", name) for name in ("query", "offer", "claim", "make")]
     controls = ("info", "create", "shutdown", "destroy", "suspend", "resume", "migrate", "xmldesc")
     requests += [(managed.jid, CONTROL, action) for action in controls]
     requests += [(managed.jid, DEFINITION, action) for action in ("define", "undefine")]

@@ -42,7 +42,7 @@ WITHOUT_WORDS = {
             for action in ("inventory", "hypervisor", "plan", "apply", "migrate", "migrate_plan", "progress")
         },
         **{(ns.GRANTS, action): "takes and gives JSON" for action in ("plan", "apply")},
-        **{(ns.HANDOVER, action): "between hypervisors" for action in ("query", "offer", "claim")},
+        **{(ns.HANDOVER, action): "between hypervisors" for action in ("query", "offer", "claim", "make")},
     },
 }
 
@@ -59,13 +59,10 @@ def capabilities() -> list[str]:
 def declared() -> set[tuple[str, str, str]]:
     """(kind, namespace, action) of each handler(...) in the capabilities' sources."""
     found = set()
+    between_agents = constants_of(ast.parse((SOURCES / "peers.py").read_text()))
     for name in capabilities():
         tree = ast.parse((SOURCES / f"{name}.py").read_text())
-        constants = {
-            node.targets[0].id: node.value.value
-            for node in tree.body
-            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
-        }
+        constants = {**between_agents, **constants_of(tree)}
         for node in ast.walk(tree):
             if not isinstance(node, ast.Call) or getattr(node.func, "id", "") not in ("handler", "_everywhere"):
                 continue
@@ -75,6 +72,14 @@ def declared() -> set[tuple[str, str, str]]:
                 for kind in [on.value] if isinstance(on, ast.Constant) else KINDS:
                     found.add((kind, getattr(ns, namespace.attr), value(action, constants)))
     return found
+
+
+def constants_of(tree: ast.Module) -> dict[str, str]:
+    return {
+        node.targets[0].id: node.value.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+    }
 
 
 def value(node: ast.expr, constants: dict[str, str]) -> str:
