@@ -50,7 +50,10 @@ def wire_size(root: ET.Element) -> int:
         following: list[ET.Element] = []
         for element in level:
             size += 2 * len(element.tag) + 16 + text_size(element.text) + text_size(element.tail)
-            size += sum(len(name) + 4 + text_size(value) for name, value in element.items())
+            # The prefix of one in a namespace is declared beside it.
+            size += sum(
+                len(name) + (24 if name[0] == "{" else 4) + text_size(value) for name, value in element.items()
+            )
             following.extend(element)
         level = following
     return size
