@@ -137,7 +137,7 @@ class Pushes:
         hypervisor = jids.bare(self._agent.jid)
         # What an action tells of a machine that it has removed is the hypervisor's alone.
         managed = jids.node(subject) in self._agent.vms
-        owners = [subject, hypervisor] if managed else [hypervisor]
+        owners = [hypervisor, subject] if managed else [hypervisor]
         entries = []
         for kind, change in found:
             date = datetime.datetime.now(datetime.timezone.utc)
