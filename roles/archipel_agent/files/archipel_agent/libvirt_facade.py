@@ -196,11 +196,16 @@ class Libvirt:
         if lane.overdue >= LANE:
             # Nothing will come of waiting.
             raise _hangs(name, lane)
-        try:
-            await asyncio.wait_for(lane.turns.acquire(), limit)
-        except asyncio.TimeoutError:
-            raise _hangs(name, lane) from None
+        if lane.turns.locked():
+            try:
+                await asyncio.wait_for(lane.turns.acquire(), limit)
+            except asyncio.TimeoutError:
+                raise _hangs(name, lane) from None
+        else:
+            # At once, and without the task that wait_for() makes.
+            await lane.turns.acquire()
         future = self._domain_pool.submit(work)
+        answer: asyncio.Future[T] = self._loop.create_future()
         lane.running.append(name)
         given_up = False
 
@@ -208,6 +213,12 @@ class Libvirt:
             lane.turns.release()
             lane.running.remove(name)
             lane.overdue -= given_up
+            if future.cancelled():
+                answer.cancel()
+            elif (fault := future.exception()) is not None:
+                _settle(answer, None, fault)
+            else:
+                _settle(answer, future.result(), None)
 
         def done(dummy: object) -> None:
             """In the thread of the call; the loop may have ended without it."""
@@ -216,10 +227,13 @@ class Libvirt:
 
         future.add_done_callback(done)
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(future), limit)
-        except asyncio.TimeoutError:
-            given_up = not future.done()
-            lane.overdue += given_up
+            return await asyncio.wait_for(answer, limit)
+        except (asyncio.TimeoutError, asyncio.CancelledError) as reason:
+            # One that no thread has begun is not begun any more.
+            future.cancel()
+            if isinstance(reason, asyncio.TimeoutError):
+                given_up = not future.done()
+                lane.overdue += given_up
             raise
 
     async def call_apart(self, function: t.Callable[..., T], *args: t.Any) -> T:

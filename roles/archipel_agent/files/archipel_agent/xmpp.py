@@ -406,12 +406,13 @@ class Session:
                 answer.set_exception(Unreachable(reason))
 
     def _take(self, stanza: ET.Element) -> bool:
-        """Whether a stanza is ours: after the login, each <iq/> but the roster pushes, which slixmpp answers."""
-        if stanza.tag != _IQ or not self._ready.done():
+        """Whether a stanza is ours: all requests but the roster pushes, which slixmpp answers, and, once it is logged in,
+        all answers."""
+        if stanza.tag != _IQ:
             return False
         payload = next(iter(stanza), None)
         kind = stanza.get("type")
-        if kind in ("result", "error"):
+        if kind in ("result", "error") and self._ready.done():
             self._on_answer(stanza, payload)
             return True
         if kind in ("get", "set") and not (payload is not None and payloads.split_tag(payload.tag)[0] == ns.ROSTER):
