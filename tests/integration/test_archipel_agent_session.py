@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "roles/archipel_agent/files"), str(ROOT / "plugins/module_utils")]
 
-from archipel_agent import xmpp  # noqa: E402 - the path comes first
+from archipel_agent import xmpp, xmpp_client  # noqa: E402 - the path comes first
 from archipel_protocol import errors, namespaces as ns, payloads  # noqa: E402 - as above
 
 PING = f"{{{ns.PING}}}ping"
@@ -40,7 +40,8 @@ class Owner:
 
 @pytest.fixture
 def server(platform):
-    return xmpp.Server(platform.domain, platform.address(platform.xmpp), 5222, xmpp.tls_context(platform.ca_file))
+    tls = xmpp_client.tls_context(platform.ca_file)
+    return xmpp_client.Server(platform.domain, platform.address(platform.xmpp), 5222, tls)
 
 
 @pytest.fixture
@@ -104,7 +105,7 @@ def test_another_authority_is_not_trusted(platform, session, tmp_path):
     subprocess.run([*command.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True)
     address = platform.address(platform.xmpp)
     for context, domain in ((certificate, platform.domain), (platform.ca_file, "elsewhere.test")):
-        other = xmpp.Server(domain, address, 5222, xmpp.tls_context(str(context)))
+        other = xmpp_client.Server(domain, address, 5222, xmpp_client.tls_context(str(context)))
 
         async def run(other=other):
             with pytest.raises(xmpp.Unreachable, match="certificate|ended"):
@@ -116,7 +117,7 @@ def test_another_authority_is_not_trusted(platform, session, tmp_path):
 def test_a_server_that_is_not_there_is_told(platform, session, server):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    nowhere = xmpp.Server(platform.domain, "127.0.0.1", port, server.tls)
+    nowhere = xmpp_client.Server(platform.domain, "127.0.0.1", port, server.tls)
 
     async def run():
         with pytest.raises(xmpp.Unreachable, match=f"127.0.0.1:{port}"):

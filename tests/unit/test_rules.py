@@ -59,7 +59,7 @@ def importers(folder: str, package: str) -> set[str]:
 
 
 def test_slixmpp_is_behind_one_file_a_side():
-    assert importers("roles/archipel_agent/files/archipel_agent", "slixmpp") == {"xmpp"}
+    assert importers("roles/archipel_agent/files/archipel_agent", "slixmpp") == {"xmpp_client"}
     assert len(importers("plugins", "slixmpp")) == 1
 
 

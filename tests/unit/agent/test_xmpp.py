@@ -15,7 +15,7 @@ import pytest
 
 pytest.importorskip("slixmpp")
 
-from archipel_agent import xmpp  # noqa: E402 - it imports slixmpp
+from archipel_agent import xmpp, xmpp_client  # noqa: E402 - it imports slixmpp
 
 
 class Transport:
@@ -45,9 +45,9 @@ class Owner:
 
 def _logged_in(owner=None):
     """A session on a slixmpp of its own, logged in as far as both know, and its transport."""
-    server = xmpp.Server("a.test", "127.0.0.1", 5222, ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+    server = xmpp_client.Server("a.test", "127.0.0.1", 5222, ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
     session = xmpp.Session(server, "hv1@a.test/hv1", owner)
-    client = session._client = xmpp._Client(server, session.jid, "x", session._take)
+    client = session._client = xmpp_client.Client(server, session.jid, "x", session._take)
     client.transport = transport = Transport()
     client.init_parser()
     client.data_received(b"<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>")
@@ -130,5 +130,5 @@ def test_a_connection_has_a_small_buffer():
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     waiter = loop.create_future()
     protocol = sslproto.SSLProtocol(loop, asyncio.Protocol(), context, waiter, server_hostname="a.test")
-    assert len(protocol.get_buffer(-1)) == xmpp.TLS_BUFFER
+    assert len(protocol.get_buffer(-1)) == xmpp_client.TLS_BUFFER
     loop.close()

@@ -35,7 +35,6 @@ from . import (
     standings,
     tags,
     unfinished,
-    xmpp,
 )
 from .config import Config
 from .contacts import Contacts
@@ -49,6 +48,7 @@ from .pushes import Pushes
 from .store import Row, Store
 from .vcard import Profiles
 from .virtual_machine import VirtualMachineEntity
+from .xmpp_client import Server, tls_context
 
 log = logging.getLogger(__name__)
 
@@ -168,7 +168,7 @@ class Agent:
         if not self._again:
             notify.notify("READY=1")
 
-    def _take_over(self, config: Config, server: xmpp.Server) -> None:
+    def _take_over(self, config: Config, server: Server) -> None:
         fixed = [name for name in _FIXED if getattr(config, name) != getattr(self.config, name)]
         if fixed:
             log.info("the agent starts anew, because %s changed", ", ".join(fixed))
@@ -380,9 +380,9 @@ class Agent:
         unfinished.resume(self)
 
 
-def _server(config: Config) -> xmpp.Server:
+def _server(config: Config) -> Server:
     """Raises OSError where the authorities' certificates cannot be read."""
-    return xmpp.Server(config.domain, config.xmpp_host, config.xmpp_port, xmpp.tls_context(str(config.xmpp_ca_file)))
+    return Server(config.domain, config.xmpp_host, config.xmpp_port, tls_context(str(config.xmpp_ca_file)))
 
 
 async def _keep_watchdog() -> None:
