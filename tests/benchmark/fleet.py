@@ -9,7 +9,6 @@ at the end.
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 import re
 import sys
@@ -23,7 +22,8 @@ from xml.etree import ElementTree as ET
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests" / "integration")]
 
-from conftest import Platform  # noqa: E402 - the path comes first
+import pushes  # noqa: E402 - the path comes first
+from conftest import Platform  # noqa: E402 - as above
 from xmpp_stream import CLIENT, Refused, Stream  # noqa: E402 - as above
 
 MACHINES = 500
@@ -32,8 +32,6 @@ WINDOW = 64
 EVENTS = 1000
 RATE = 100  # events a second
 FOLDER = "/var/lib/archipel/benchmark"
-PUBSUB = "http://jabber.org/protocol/pubsub"
-EVENT = f"{{{PUBSUB}#event}}"
 # virDomainEventType
 CHANGES = {"3": "suspended", "4": "resumed"}
 
@@ -112,9 +110,23 @@ class Fleet:
         return int(re.search(r"VmRSS:\s+(\d+)", self.run(f"cat /proc/{self._pid()}/status")).group(1))
 
     def processor(self) -> float:
-        """Seconds of processor so far."""
-        fields = self.run(f"cat /proc/{self._pid()}/stat").rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / 100
+        """Seconds of processor that the agent has had so far."""
+        return _processor(self.run(f"cat /proc/{self._pid()}/stat"))
+
+    def usage(self) -> dict[str, float]:
+        """Seconds of processor so far of all that have a part in a measurement."""
+        libvirt = self.run("cat /proc/$(pgrep -ox libvirtd)/stat")
+        server = self._platform.run(self._platform.xmpp, "cat /proc/$(pgrep -ox beam.smp)/stat")
+        return {
+            "agent": self.processor(),
+            "XMPP server": _processor(server),
+            "libvirt daemon": _processor(libvirt),
+            "client": time.process_time(),
+        }
+
+    def usage_since(self, before: dict[str, float]) -> dict[str, float]:
+        """The same, less what it was."""
+        return {who: seconds - before[who] for who, seconds in self.usage().items()}
 
     def begin_events(self) -> None:
         self.run("systemctl kill --signal=USR1 archipel-benchmark-machines")
@@ -127,6 +139,12 @@ class Fleet:
 
     def _pid(self) -> str:
         return self.run("systemctl show -P MainPID archipel-benchmark").strip()
+
+
+def _processor(stat: str) -> float:
+    """Seconds of processor in a text of /proc/PID/stat (proc(5))."""
+    fields = stat.rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / 100
 
 
 class Client:
@@ -205,34 +223,6 @@ def action(namespace: str, action: str, text: str = "") -> str:
     return f"<query xmlns='{namespace}'><archipel action='{action}'>{text}</archipel></query>"
 
 
-def _pushes(fleet: Fleet, reader: Stream, domain: str) -> list[float]:
-    """Milliseconds by which each push at a subscriber is later than the event at a listener; one clock for all."""
-    node = f"/archipel/{fleet.jid.partition('/')[0]}/events"
-    subscription = f"<subscribe node='{node}' jid='automation@{domain}'/>"
-    reader.ask("set", f"<pubsub xmlns='{PUBSUB}'>{subscription}</pubsub>", f"pubsub.{domain}")
-    # Who shows no presence is sent no headline (RFC 6121, 8.5.2.2).
-    reader.write("<presence/>")
-    came: dict[tuple[str, str], float] = {}
-    # Else what is measured is how long this process looks for its own garbage: 20 ms now and then.
-    gc.disable()
-    fleet.begin_events()
-    reader.timeout(10)
-    with contextlib.suppress(TimeoutError):
-        while len(came) < EVENTS:
-            stanza = reader.read()
-            now = time.time()
-            for item in stanza.iter(EVENT + "item"):
-                push = item[0]
-                came[push.get("jid", "").partition("@")[0], push.get("change", "")] = now
-    gc.enable()
-    reader.ask("set", f"<pubsub xmlns='{PUBSUB}'>{subscription.replace('<sub', '<unsub')}</pubsub>", f"pubsub.{domain}")
-    return sorted((came[key] - heard) * 1000 for key, heard in fleet.events().items() if key in came)
-
-
-def _percentile(values: list[float], share: float) -> float:
-    return values[min(len(values) - 1, int(len(values) * share))]
-
-
 def rows(inventory: str) -> t.Iterator[tuple[str, str, str]]:
     """The lines of the table, as they are measured: what, measured, wanted."""
     with tempfile.TemporaryDirectory() as directory:
@@ -290,18 +280,17 @@ def _measure(platform: Platform, fleet: Fleet) -> t.Iterator[tuple[str, str, str
         yield ("processor of the idle agent", f"{idle:.2f} %", "1 %")
         info = action("archipel:vm:control", "info")
         requests = [(fleet.machine(number % MACHINES), info) for number in range(REQUESTS)]
+        busy = fleet.usage()
         rate = REQUESTS / min(client.ask_all(requests) for dummy in range(3))
+        spent = fleet.usage_since(busy)
         yield ("info requests over one session", f"{rate:.0f}/s", "1000/s")
+        for who, seconds in spent.items():
+            yield (f"processor of the {who} for each of them", f"{seconds / 3 / REQUESTS * 1000:.2f} ms", "")
         inventory = [(fleet.jid, action("archipel:declaration", "inventory", json.dumps({})))]
         listing = min(client.ask_all(inventory) for dummy in range(3)) * 1000
         yield (f"inventory of {MACHINES} machines", f"{listing:.0f} ms", "250 ms")
         with log_in(platform) as reader:
-            late = _pushes(fleet, reader.stream, platform.domain)
-    if not late:
-        sys.exit("no push has come")
-    yield (f"push after a listener at {RATE}/s, median", f"{_percentile(late, 0.5):.1f} ms", "")
-    yield (f"push after a listener at {RATE}/s, p99", f"{_percentile(late, 0.99):.1f} ms", "10 ms")
-    yield ("pushes lost", f"{EVENTS - len(late)}", "0")
+            yield from pushes.measured(platform, fleet, reader.stream, RATE, EVENTS)
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ async def _made(session: xmpp.Session, node: str) -> dict[str, str] | None:
     for tries in range(1, _TRIES + 1):
         if not made:
             try:
-                await _ask(session, _create(node))
+                await _ask(session, creation(node))
             except xmpp.Conflict:
                 return None
         made = True
@@ -154,7 +154,8 @@ def _pubsub(namespace: str, child: str, attributes: dict[str, str]) -> ET.Elemen
     return query
 
 
-def _create(node: str) -> ET.Element:
+def creation(node: str) -> ET.Element:
+    """The <pubsub/> that makes a node as it must be."""
     query = _pubsub(ns.PUBSUB, "create", {"node": node})
     ET.SubElement(query, f"{{{ns.PUBSUB}}}configure").append(_form())
     return query

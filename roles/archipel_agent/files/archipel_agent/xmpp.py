@@ -292,8 +292,8 @@ class Session:
                 answer.set_exception(Unreachable(reason))
 
     def _take(self, stanza: ET.Element) -> bool:
-        """Whether a stanza is ours: all requests but the roster pushes, which slixmpp answers, and all answers but those
-        that it waits for while it logs in."""
+        """Whether a stanza is ours and not slixmpp's, which answers the roster pushes, and waits for answers while it
+        logs in."""
         if stanza.tag != _IQ:
             return False
         payload = next(iter(stanza), None)
