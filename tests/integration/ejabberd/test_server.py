@@ -27,6 +27,12 @@ for path in sys.argv[2:]:
 """
 
 
+def test_published_items_are_in_memory_and_on_disk(platform):
+    files = platform.run(platform.xmpp, "ls /var/lib/ejabberd").split()
+    # Mnesia's files of a table that is in memory, too, and of one that is not.
+    assert "pubsub_item.DCD" in files and "pubsub_item.DAT" not in files
+
+
 def test_clients_get_starttls_and_scram_only(platform):
     with platform.stream() as stream:
         assert stream.offers_starttls_only
