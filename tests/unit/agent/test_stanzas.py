@@ -18,8 +18,8 @@ _TEXTS = st.text(alphabet=st.sampled_from("ab &<>'\"]]>\n\t;é\u6f22\U0001f600")
 # Attributes are normalised as they are read (XML 1.0, 3.3.3).
 _VALUES = _TEXTS.map(lambda text: text.replace("\n", " ").replace("\t", " "))
 _NAMES = st.sampled_from(string.ascii_lowercase)
-_NAMESPACES = st.sampled_from(["", "jabber:client", "archipel:test", "urn:a&b", 'quo"te><'])
-_TAGS = st.builds(lambda namespace, name: f"{{{namespace}}}{name}" if namespace else name, _NAMESPACES, _NAMES)
+_NAMESPACES = st.sampled_from(["jabber:client", "archipel:test", "urn:a&b", 'quo"te><'])
+_TAGS = st.builds("{{{}}}{}".format, _NAMESPACES, _NAMES)
 
 
 def _element(tag, attributes, text, tail, children):
@@ -30,7 +30,7 @@ def _element(tag, attributes, text, tail, children):
 
 
 def _elements(children):
-    return st.builds(_element, _TAGS, st.dictionaries(_TAGS, _VALUES, max_size=3), _TEXTS, _TEXTS, children)
+    return st.builds(_element, _TAGS, st.dictionaries(_TAGS | _NAMES, _VALUES, max_size=3), _TEXTS, _TEXTS, children)
 
 
 def _read(text):
@@ -65,3 +65,16 @@ def test_a_namespace_is_declared_where_it_changes_only():
     assert stanzas.written(iq) == (
         '<iq type="result"><query xmlns="archipel:test"><info xml:lang="de"/></query><error/></iq>'
     )
+
+
+def test_what_has_no_namespace_is_in_that_around_it():
+    iq = ET.Element("{jabber:client}iq")
+    error = ET.SubElement(iq, "error")
+    ET.SubElement(error, "{urn:ietf:params:xml:ns:xmpp-stanzas}undefined-condition")
+    ET.SubElement(error, "text").text = "why"
+    found = _read(stanzas.written(iq))[0]
+    assert [found.tag, *(child.tag for child in found)] == [
+        "{jabber:client}error",
+        "{urn:ietf:params:xml:ns:xmpp-stanzas}undefined-condition",
+        "{jabber:client}text",
+    ]

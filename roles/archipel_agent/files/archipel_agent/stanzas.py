@@ -21,7 +21,8 @@ _UNPRINTABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff
 def written(stanza: ET.Element) -> str:
     """A stanza as text, whatever its own texts came from: what XML cannot hold is replaced by U+FFFD.
 
-    A namespace is declared where it changes and without a prefix, as XMPP's simplest readers expect it.
+    A namespace is declared where it changes and without a prefix, as XMPP's simplest readers expect it. An element that
+    has none is in that around it, as an <error/> and its <text/>.
     """
     parts: list[str] = []
     _write(parts.append, stanza, CLIENT)
@@ -30,6 +31,7 @@ def written(stanza: ET.Element) -> str:
 
 def _write(add: t.Callable[[str], object], element: ET.Element, around: str) -> None:
     namespace, name = payloads.split_tag(element.tag)
+    namespace = namespace or around
     add(f"<{name}" if namespace == around else f'<{name} xmlns="{_attribute(namespace)}"')
     for number, (key, value) in enumerate(element.items()):
         if key[0] == "{":
