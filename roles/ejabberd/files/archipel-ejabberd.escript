@@ -5,7 +5,8 @@
 %% Run by escript(1), which takes the second line for the virtual machine's flags.
 %%
 %% What the role needs of ejabberd and ejabberdctl does not offer: a configuration judged before it replaces the running
-%% one, passwords that are never an argument of a command, groups with the same form in 23.01 and 24.12.
+%% one, a table's place changed while it runs, passwords that are never an argument of a command, groups with the same form
+%% in 23.01 and 24.12.
 %% Prints one line for each change, nothing when there is none. The functions of ejabberd that are called here have
 %% these forms in 23.01 and 24.12; the node that ARCHIPEL_EJABBERD_NODE names is reached as ejabberdctl reaches it, at the
 %% address in its name, with the cookie.
@@ -14,6 +15,10 @@
 
 main(["configuration", File]) ->
     configuration(File);
+main(["--dry-run", "tables"]) ->
+    tables(fun announce/2);
+main(["tables"]) ->
+    tables(fun act/2);
 main(["--dry-run", "accounts", Domain, SecretsDir | Names]) ->
     accounts(fun announce/2, Domain, SecretsDir, Names);
 main(["accounts", Domain, SecretsDir | Names]) ->
@@ -24,6 +29,7 @@ main(["groups", Domain | Groups]) ->
     groups(fun act/2, Domain, Groups);
 main(_) ->
     fail("usage: escript archipel-ejabberd.escript configuration FILE\n"
+         "       escript archipel-ejabberd.escript [--dry-run] tables\n"
          "       escript archipel-ejabberd.escript [--dry-run] accounts DOMAIN SECRETS_DIR NAME...\n"
          "       escript archipel-ejabberd.escript [--dry-run] groups DOMAIN GROUP:DISPLAYED,...:MEMBER,...\n", []).
 
@@ -39,6 +45,16 @@ configuration(File) ->
         ok -> ok;
         {error, Reason, Context} -> fail("~ts~n", [econf:format_error(Reason, Context)]);
         {error, Reason} -> fail("~ts~n", [ejabberd_config:format_error({error, Reason})])
+    end.
+
+%% Published items are in memory, too. ejabberd.schema says so for each start but the first, which makes the tables.
+tables(Do) ->
+    case call(mnesia, table_info, [pubsub_item, storage_type]) of
+        disc_copies -> ok;
+        _ ->
+            Arguments = [pubsub_item, call(erlang, node, []), disc_copies],
+            Do("keep published items in memory, too",
+               fun() -> ok = done(call(mnesia, change_table_copy_type, Arguments)) end)
     end.
 
 %% Accounts have the passwords of the files SECRETS_DIR/NAME, and are made in the order given.
