@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from stand_ins import ADMIN, DB_UUID, OPS, PAYLOADS, STRANGER, WEB_UUID, World
 
-from archipel_agent import chat, commands, entity as entities, gate, permissions, wanted, xmpp
+from archipel_agent import chat, commands, entity as entities, gate, permissions, stanzas, wanted
 from archipel_protocol import declaration, errors, namespaces as ns, payloads
 
 TEXT = st.text(max_size=40) | st.sampled_from(["", "\x00", "\ud800", "\n", "&", "'", "]]>", "/../..", "web", "hv2"])
@@ -86,8 +86,7 @@ class Session:
         """As xmpp.Session does: what cannot be written would end the session."""
         stanza = ET.Element("stanza")
         stanza.extend(children)
-        xmpp._clean(stanza)
-        self.answers.append(ET.fromstring(ET.tostring(stanza, encoding="utf-8")))
+        self.answers.append(ET.fromstring(stanzas.written(stanza)))
 
 
 def entity_of(world, one):
