@@ -15,7 +15,7 @@ import pytest
 
 libvirt = pytest.importorskip("libvirt")
 
-from archipel_agent import claims, dispatch, handover  # noqa: E402 - they import libvirt
+from archipel_agent import claims, dispatch, handover, making  # noqa: E402 - they import libvirt
 from archipel_agent.libvirt_facade import Libvirt  # noqa: E402 - as above
 from archipel_agent.permissions import Permissions  # noqa: E402 - as above
 from archipel_agent.store import Store  # noqa: E402 - as above
@@ -188,7 +188,7 @@ def test_a_claim_says_what_is_claimed(on_agent, content):
 
 def test_only_peers_may(on_agent):
     async def test(agent, uuid):
-        for action in (handover.QUERY, handover.OFFER, claims.CLAIM):
+        for action in (handover.QUERY, handover.OFFER, claims.CLAIM, making.MAKE):
             with pytest.raises(errors.PermissionDenied):
                 await agent.ask("admin@example.org/x", action, uuid=uuid)
 

@@ -63,8 +63,12 @@ class Store:
     def lock(self, uuid):
         return self._locks.setdefault(uuid, asyncio.Lock())
 
-    async def manage(self, uuid, name):
+    async def manage(self, uuid, name, look=True):
         self.managed[uuid] = name
+
+    @property
+    def making(self):
+        return self
 
     async def secure(self, uuid, lost):
         """No other hypervisor is there."""
