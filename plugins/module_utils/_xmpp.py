@@ -20,7 +20,7 @@ from xml.etree import ElementTree as ET
 from ansible.module_utils.basic import missing_required_lib
 
 from . import _errors as errors
-from .archipel_protocol import jids, namespaces as ns, payloads
+from .archipel_protocol import jids, namespaces as ns, payloads, streams
 from .archipel_protocol.errors import ArchipelError
 
 try:
@@ -111,6 +111,19 @@ if HAS_SLIXMPP:
         async def get_dns_records(self, domain: str, port: int | None = None) -> list[t.Any]:
             """No look-up of the domain where the server's address was given (slixmpp 1.8 makes one all the same)."""
             return [] if self.our_server else await super().get_dns_records(domain, port)
+
+        def _spawn_event(self, xml: ET.Element) -> None:
+            """What came before TLS may be anybody's."""
+            if not streams.is_encrypted(self.transport):
+                try:
+                    counts = streams.before_tls(xml)
+                except ValueError:
+                    self.event("no_auth")
+                    return
+                if counts is None:
+                    return
+                xml = counts
+            super()._spawn_event(xml)
 
         def reschedule_connection_attempt(self) -> None:
             """One attempt is all: called where slixmpp would start the next one."""
@@ -260,7 +273,9 @@ class Session:
             )
 
     def _on_session_start(self, dummy: t.Any) -> None:
-        if not self._ready.done():
+        if not streams.is_encrypted(self._stream.transport):
+            self._on_no_mechanism(dummy)
+        elif not self._ready.done():
             self._ready.set_result(None)
 
     def _on_disconnected(self, reason: t.Any) -> None:

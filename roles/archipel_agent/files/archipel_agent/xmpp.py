@@ -17,7 +17,7 @@ import socket
 import typing as t
 from xml.etree import ElementTree as ET
 
-from archipel_protocol import errors, jids, namespaces as ns, payloads
+from archipel_protocol import errors, jids, namespaces as ns, payloads, streams
 
 from . import stanzas
 from .xmpp_client import Client, Server
@@ -88,6 +88,7 @@ class Session:
             ("failed_all_auth", self._on_refused),
             ("connection_failed", self._on_failed),
             ("ssl_invalid_chain", self._on_certificate),
+            ("unprotected", self._on_unprotected),
             ("stream_error", self._on_stream_error),
             ("disconnected", self._on_disconnected),
             ("message", self._on_message),
@@ -113,7 +114,8 @@ class Session:
     @property
     def connected(self) -> bool:
         """Whether it is logged in."""
-        return self._ready.done() and not self._ready.cancelled() and not self._ended.done()
+        ready = self._ready
+        return ready.done() and not ready.cancelled() and ready.exception() is None and not self._ended.done()
 
     @property
     def local_address(self) -> str:
@@ -257,7 +259,9 @@ class Session:
 
     def _on_start(self, event: object) -> None:
         bound = str(self._client.boundjid) if self._client is not None else ""
-        if bound != self.jid:
+        if self._client is None or not streams.is_encrypted(self._client.transport):
+            self._on_unprotected(event)
+        elif bound != self.jid:
             self._fail(Unreachable(f"the server bound {bound} instead of {self.jid}"))
         elif not self._ready.done():
             self._keep_alive()
@@ -271,6 +275,9 @@ class Session:
 
     def _on_certificate(self, reason: object) -> None:
         self._fail(Unreachable(f"the certificate of {self._where} is not valid for {self._server.domain}: {reason}"))
+
+    def _on_unprotected(self, event: object) -> None:
+        self._fail(Unreachable(f"{self._where} offers no STARTTLS, and nothing less is used"))
 
     def _on_stream_error(self, error: t.Any) -> None:
         self._stream_error = error["condition"]
@@ -294,11 +301,11 @@ class Session:
     def _take(self, stanza: ET.Element) -> bool:
         """Whether a stanza is ours and not slixmpp's, which answers the roster pushes, and waits for answers while it
         logs in."""
-        if stanza.tag != _IQ:
+        if stanza.tag != _IQ or not self.connected:
             return False
         payload = next(iter(stanza), None)
         kind = stanza.get("type")
-        if kind in ("result", "error") and self._ready.done():
+        if kind in ("result", "error"):
             self._on_answer(stanza, payload)
             return True
         if kind in ("get", "set") and not (payload is not None and payloads.split_tag(payload.tag)[0] == ns.ROSTER):
@@ -321,10 +328,12 @@ class Session:
                 future.set_result(payload)
 
     def _on_message(self, message: t.Any) -> None:
-        self._owner.on_message(self, message.xml)
+        if self.connected:
+            self._owner.on_message(self, message.xml)
 
     def _on_subscription(self, kind: str, presence: t.Any) -> None:
-        self._owner.on_subscription(self, kind, str(presence["from"]))
+        if self.connected:
+            self._owner.on_subscription(self, kind, str(presence["from"]))
 
 
 # What is told apart, by XMPP's conditions (RFC 6120, 8.3.3).

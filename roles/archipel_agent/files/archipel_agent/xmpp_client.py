@@ -20,6 +20,8 @@ from xml.etree import ElementTree as ET
 import slixmpp
 from slixmpp.util.sasl import mechanisms
 
+from archipel_protocol import streams
+
 log = logging.getLogger(__name__)
 
 # Without channel binding: Python offers none for TLS 1.3 (RFC 9266). PLAIN would show the password to the server.
@@ -62,7 +64,8 @@ sslproto.SSLProtocol.max_size = TLS_BUFFER
 class Client(slixmpp.ClientXMPP):
     """slixmpp's client with our trust, and without its ways to go elsewhere.
 
-    ``take`` is called with each element that comes after the login; what it returns False for is slixmpp's.
+    ``take`` is called with each element that comes by TLS; what it returns False for is slixmpp's. Where the server
+    offers no TLS, the event "unprotected" comes, and nothing is sent.
     """
 
     def __init__(self, server: Server, jid: str, password: str, take: t.Callable[[ET.Element], bool]) -> None:
@@ -92,6 +95,9 @@ class Client(slixmpp.ClientXMPP):
 
     def _spawn_event(self, xml: ET.Element) -> None:
         """Past slixmpp's stanzas and handlers, which take four times as long as all that the agent does."""
+        if not streams.is_encrypted(self.transport):
+            self._take_unprotected(xml)
+            return
         try:
             taken = self._take(xml)
         except Exception:
@@ -100,6 +106,15 @@ class Client(slixmpp.ClientXMPP):
             return
         if not taken:
             super()._spawn_event(xml)
+
+    def _take_unprotected(self, xml: ET.Element) -> None:
+        try:
+            counts = streams.before_tls(xml)
+        except ValueError:
+            self.event("unprotected")
+            return
+        if counts is not None:
+            super()._spawn_event(counts)
 
     def start(self) -> None:
         """Begins to connect."""
