@@ -9,43 +9,17 @@ from __future__ import annotations
 
 import os
 import re
-import statistics
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import converge
 import fleet
 import migrations
 import plans
 import scale
+from tasks import INVENTORY, ROOT, item, playbook
 
-ROOT = Path(__file__).resolve().parents[2]
 LAB = str(ROOT / "tests" / "lab" / "lab")
-INVENTORY = str(ROOT / "inventories" / "lab")
-ITEMS = 10
-ROUNDS = 3
-
-
-def playbook(name: str, environment: dict[str, str], *options: str) -> float:
-    """Runs a playbook of this folder; the seconds it took."""
-    command = ["ansible-playbook", "-i", INVENTORY, str(ROOT / "tests" / "benchmark" / name), *options]
-    start = time.monotonic()
-    done = subprocess.run(command, cwd=ROOT, env=environment, check=False, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{' '.join(command)} failed:\n{done.stdout}\n{done.stderr}")
-    return time.monotonic() - start
-
-
-def item(task: str, environment: dict[str, str]) -> float:
-    """Milliseconds that one more item of a looped task costs; the start of Ansible cancels out."""
-    rounds = []
-    for dummy in range(ROUNDS):
-        few = playbook("items.yml", environment, "--tags", task, "-e", "items=1")
-        many = playbook("items.yml", environment, "--tags", task, "-e", f"items={1 + ITEMS}")
-        rounds.append((many - few) / ITEMS * 1000)
-    return statistics.median(rounds)
 
 
 def main() -> None:
@@ -65,7 +39,7 @@ def main() -> None:
     ]
     hosts = INVENTORY + "/hosts"
     rows += [*planned, *migrations.rows(hosts), *fleet.rows(hosts)]
-    rows += [*converge.rows(hosts, incumbent, ITEMS), *scale.rows(hosts)]
+    rows += [*converge.rows(hosts, incumbent), *scale.rows(hosts)]
     for row in rows:
         print(f"{row[0]:<78}{row[1]:>10}{row[2]:>18}")
 
