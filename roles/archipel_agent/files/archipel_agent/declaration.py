@@ -131,7 +131,8 @@ _Work = t.Callable[[t.Any, Request, Desired, Snapshot], t.Awaitable[t.Tuple[Resu
 
 async def _answer(agent: t.Any, request: Request, work: _Work, while_working: t.ContextManager[None] = _NOTHING) -> str:
     desired, with_facts = wanted.machines(wire.decode(request.text))
-    snapshot = await agent.libvirt.call(snapshots.survey, {one.uuid: one.name for one in desired})
+    names_of = {one.uuid: one.name for one in desired}
+    snapshot = await agent.libvirt.call(snapshots.survey, names_of, any(map(_states_autostart, desired)))
     turns = asyncio.Semaphore(_AT_ONCE)
 
     async def done(one: Desired) -> tuple[Result, readiness.Wait | None]:
@@ -156,6 +157,10 @@ async def _answer(agent: t.Any, request: Request, work: _Work, while_working: t.
     if with_facts:
         await _add_facts(agent, results)
     return wire.encode({"results": results})
+
+
+def _states_autostart(desired: Desired) -> bool:
+    return desired.autostart is not None
 
 
 async def _waited(found: Result, wait: readiness.Wait) -> None:
@@ -202,7 +207,7 @@ async def _applied(
     async with agent.lock(desired.uuid):
         if desired.uuid in snapshot.machines or agent.is_managed(desired.uuid):
             # Whoever held the lock before may have changed anything. One that comes past us is a conflict.
-            snapshot = await agent.libvirt.call(snapshots.look, desired.uuid, desired.name)
+            snapshot = await agent.libvirt.call(snapshots.look, desired.uuid, desired.name, _states_autostart(desired))
         made = await _plan(agent, request, desired, snapshot)
         old = await readiness.before(agent, desired, snapshot.machines.get(desired.uuid), made)
         found = await _carried_out(agent, request, desired, snapshot, made)
@@ -392,5 +397,4 @@ async def _host_access(agent: t.Any, definition: Element | None, changes: storag
         reasons = await agent.libvirt.call(image_chains.chains_outside, changes.origins)
     if definition is None or reasons:
         return reasons
-    xml = domain_xml.serialise(definition)
-    return await agent.libvirt.call(image_chains.reaching_out, xml, frozenset(changes.make))
+    return await agent.libvirt.call(image_chains.reaching_out, definition, frozenset(changes.make))

@@ -30,7 +30,10 @@ class Conflict(ArchipelError):
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """A domain as libvirt has it. ``memory`` in KiB; ``xml`` INACTIVE and SECURE, empty where it was not asked for."""
+    """A domain as libvirt has it. ``memory`` in KiB; ``xml`` INACTIVE and SECURE, empty where it was not asked for.
+
+    ``autostart`` is false where it was not asked for.
+    """
 
     uuid: str
     name: str
@@ -84,13 +87,14 @@ def survey(
     with_xml: t.Callable[[str, str], bool],
     only: t.Collection[str] | None = None,
     known: Listing | None = None,
+    with_autostart: bool = True,
 ) -> list[Machine]:
     """All domains, or those whose UUIDs are in ``only``; ``with_xml(uuid, name)`` tells whose definition is wanted.
 
     ``known`` is a listing that was just made, and without ``only`` the domains in it are all.
     """
     if only is not None and len(only) <= FEW:
-        return list(filter(None, (_look(connection, uuid, with_xml) for uuid in only)))
+        return list(filter(None, (_look(connection, uuid, with_xml, with_autostart) for uuid in only)))
     known = known or listing(connection)
     wanted = {one.uuid for one in known.identities if only is None or one.uuid in only}
     found = []
@@ -119,16 +123,17 @@ def look(connection: libvirt.virConnect, uuid: str) -> Machine | None:
     return _look(connection, uuid, lambda uuid, name: True)
 
 
-def _look(connection: libvirt.virConnect, uuid: str, with_xml: t.Callable[[str, str], bool]) -> Machine | None:
+def _look(
+    connection: libvirt.virConnect, uuid: str, with_xml: t.Callable[[str, str], bool], with_autostart: bool = True
+) -> Machine | None:
     try:
         domain = connection.lookupByUUIDString(uuid)
         # One that does not run has a definition, or it would not be.
         off = domain.ID() < 0
         persistent = off or bool(domain.isPersistent())
         saved = off and bool(domain.hasManagedSaveImage())
-        return _machine(
-            domain, with_xml(uuid, domain.name()), saved, persistent, bool(persistent and domain.autostart())
-        )
+        autostart = with_autostart and persistent and bool(domain.autostart())
+        return _machine(domain, with_xml(uuid, domain.name()), saved, persistent, autostart)
     except libvirt.libvirtError as fault:
         if fault.get_error_code() in _GONE:
             return None

@@ -10,7 +10,6 @@ into it (update_handle twice a call, add_timeout at each event), and asyncio's l
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextlib
 import functools
 import logging
@@ -23,6 +22,7 @@ import libvirt
 from archipel_protocol import errors, jids, states
 
 from .backoff import pauses
+from .threads import Threads, settle
 
 log = logging.getLogger(__name__)
 
@@ -97,8 +97,8 @@ class Libvirt:
         self.uri = uri
         self.timeout = timeout
         self.connection: libvirt.virConnect | None = None
-        self._host_pool = concurrent.futures.ThreadPoolExecutor(HOST_THREADS, "libvirt-host")
-        self._domain_pool = concurrent.futures.ThreadPoolExecutor(DOMAIN_THREADS, "libvirt-domain")
+        self._host_pool = Threads(HOST_THREADS, "libvirt-host")
+        self._domain_pool = Threads(DOMAIN_THREADS, "libvirt-domain")
         self._own = threading.local()
         self._has_daemon = False
         self._lanes: weakref.WeakValueDictionary[str, _Lane] = weakref.WeakValueDictionary()
@@ -139,7 +139,7 @@ class Libvirt:
             except asyncio.TimeoutError:
                 log.warning("libvirt at %s does not let go", self.uri)
         for pool in (self._host_pool, self._domain_pool):
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.stop()
 
     def on_event(self, callback: EventCallback) -> t.Callable[[], None]:
         """Has ``callback(uuid, event, detail)`` called in the loop at each lifecycle event; returns what ends it."""
@@ -171,7 +171,8 @@ class Libvirt:
         try:
             if args and isinstance(args[0], str) and jids.is_uuid(args[0]):
                 return await self._in_lane(args[0], name, work, limit)
-            return await asyncio.wait_for(self._in_thread(work), limit)
+            async with asyncio.timeout(limit):
+                return await self._host_pool.run(work)
         except libvirt.libvirtError as fault:
             raise translate(fault) from fault
         except asyncio.TimeoutError:
@@ -196,44 +197,34 @@ class Libvirt:
         if lane.overdue >= LANE:
             # Nothing will come of waiting.
             raise _hangs(name, lane)
-        if lane.turns.locked():
-            try:
-                await asyncio.wait_for(lane.turns.acquire(), limit)
-            except asyncio.TimeoutError:
-                raise _hangs(name, lane) from None
-        else:
-            # At once, and without the task that wait_for() makes.
-            await lane.turns.acquire()
-        future = self._domain_pool.submit(work)
+        try:
+            async with asyncio.timeout(limit):
+                await lane.turns.acquire()
+        except asyncio.TimeoutError:
+            raise _hangs(name, lane) from None
         answer: asyncio.Future[T] = self._loop.create_future()
         lane.running.append(name)
         given_up = False
 
-        def back() -> None:
+        def back(result: t.Any, fault: BaseException | None) -> None:
             lane.turns.release()
             lane.running.remove(name)
             lane.overdue -= given_up
-            if future.cancelled():
-                answer.cancel()
-            elif (fault := future.exception()) is not None:
-                _settle(answer, None, fault)
-            else:
-                _settle(answer, future.result(), None)
+            settle(answer, result, fault)
 
-        def done(dummy: object) -> None:
-            """In the thread of the call; the loop may have ended without it."""
-            with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(back)
-
-        future.add_done_callback(done)
+        take_back = self._domain_pool.submit(work, back)
         try:
-            return await asyncio.wait_for(answer, limit)
+            async with asyncio.timeout(limit):
+                return await answer
         except (asyncio.TimeoutError, asyncio.CancelledError) as reason:
+            if not answer.cancelled():
+                raise  # its own error
             # One that no thread has begun is not begun any more.
-            future.cancel()
-            if isinstance(reason, asyncio.TimeoutError):
-                given_up = not future.done()
-                lane.overdue += given_up
+            if take_back():
+                back(None, None)
+            elif isinstance(reason, asyncio.TimeoutError):
+                given_up = True
+                lane.overdue += 1
             raise
 
     async def call_apart(self, function: t.Callable[..., T], *args: t.Any) -> T:
@@ -252,9 +243,9 @@ class Libvirt:
             try:
                 result = run()
             except BaseException as exc:  # handed over to who awaits it
-                self._loop.call_soon_threadsafe(_settle, future, None, exc)
+                self._loop.call_soon_threadsafe(settle, future, None, exc)
             else:
-                self._loop.call_soon_threadsafe(_settle, future, result, None)
+                self._loop.call_soon_threadsafe(settle, future, result, None)
 
         threading.Thread(target=thread, name="libvirt-apart", daemon=True).start()
         try:
@@ -296,7 +287,7 @@ class Libvirt:
         return await self.call(_domain_capabilities, *args)
 
     def _in_thread(self, function: t.Callable[..., T], *args: t.Any) -> asyncio.Future[T]:
-        return self._loop.run_in_executor(self._host_pool, function, *args)
+        return self._host_pool.run(functools.partial(function, *args))
 
     def _run_events(self) -> None:
         """libvirt's event loop, one for the process, before the first connection (virEventRegisterDefaultImpl)."""
@@ -409,15 +400,6 @@ class Libvirt:
 def _hangs(name: str, lane: _Lane) -> errors.ArchipelError:
     message = f"libvirt does not begin '{name}': '{lane.running[0]}' on this domain has not come back"
     return errors.ArchipelError(message)
-
-
-def _settle(future: asyncio.Future[T], result: t.Any, fault: BaseException | None) -> None:
-    if future.cancelled():
-        return
-    if fault is not None:
-        future.set_exception(fault)
-    else:
-        future.set_result(result)
 
 
 def _state(connection: libvirt.virConnect, uuid: str) -> int:

@@ -32,13 +32,15 @@ _DUMP = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
 
 
 def normalise(connection: libvirt.virConnect, root: str, xml: str) -> str:
-    """The INACTIVE and SECURE dump of ``xml`` as the system's daemon would give it."""
-    domain = connection.defineXML(xml)
-    try:
-        dump = domain.XMLDesc(_DUMP)
-    finally:
-        domain.undefineFlags(_UNDEFINE)
+    """The INACTIVE and SECURE dump of ``xml`` as the system's daemon would give it; leaves the domain to clear()."""
+    dump = connection.defineXML(xml).XMLDesc(_DUMP)
     return dump.replace(os.path.join(root, "lib/qemu"), _SYSTEM_STATE)
+
+
+def clear(connection: libvirt.virConnect) -> None:
+    """Undefine what is defined here."""
+    for domain in connection.listAllDomains():
+        domain.undefineFlags(_UNDEFINE)
 
 
 def answer(connection: libvirt.virConnect, root: str, request: dict[str, str]) -> dict[str, t.Any]:
@@ -58,12 +60,13 @@ def refusal(fault: libvirt.libvirtError) -> dict[str, t.Any]:
 
 def serve(connection: libvirt.virConnect, root: str) -> None:
     """Answer requests until standard input ends."""
-    for leftover in connection.listAllDomains():
-        # Of a process that died between defining and undefining.
-        leftover.undefineFlags(_UNDEFINE)
+    # What a process left that died before it could.
+    clear(connection)
     say({"version": connection.getLibVersion()})
     for line in sys.stdin:
         say(answer(connection, root, json.loads(line)))
+        # Nobody has to wait for it. Where it fails, this process ends, and the next one tries again.
+        clear(connection)
 
 
 def say(message: dict[str, t.Any]) -> None:

@@ -173,7 +173,8 @@ class Normaliser:
         if self._process is None or self._process.stdout is None:
             raise _Died("the normaliser does not run")
         try:
-            line = await asyncio.wait_for(self._process.stdout.readline(), timeout)
+            async with asyncio.timeout(timeout):
+                line = await self._process.stdout.readline()
         except asyncio.TimeoutError:
             await self._end()
             raise _Died(f"the normaliser did not answer within {timeout:g} s") from None

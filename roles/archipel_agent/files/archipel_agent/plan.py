@@ -59,7 +59,10 @@ class Step(t.NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Existing:
-    """A machine as it is; ``definition`` is INACTIVE and SECURE."""
+    """A machine as it is; ``definition`` is INACTIVE and SECURE.
+
+    ``autostart`` counts where a declaration states it.
+    """
 
     name: str
     state: int

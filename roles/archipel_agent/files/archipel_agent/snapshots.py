@@ -19,9 +19,10 @@ class Snapshot(t.NamedTuple):
     owners: dict[str, str]  # UUID by name
 
 
-def survey(connection: libvirt.virConnect, wanted: t.Mapping[str, str]) -> Snapshot:
+def survey(connection: libvirt.virConnect, wanted: t.Mapping[str, str], with_autostart: bool = True) -> Snapshot:
     """The machines ``wanted`` (names by UUID), and the owners of at least these names."""
-    machines = {one.uuid: one for one in domains.survey(connection, lambda uuid, name: True, wanted)}
+    found = domains.survey(connection, lambda uuid, name: True, wanted, with_autostart=with_autostart)
+    machines = {one.uuid: one for one in found}
     if len(wanted) > domains.FEW:
         return Snapshot(machines, {one.name: one.uuid for one in domains.identities(connection)})
     owners = {one.name: one.uuid for one in machines.values()}
@@ -32,6 +33,6 @@ def survey(connection: libvirt.virConnect, wanted: t.Mapping[str, str]) -> Snaps
     return Snapshot(machines, owners)
 
 
-def look(connection: libvirt.virConnect, uuid: str, name: str) -> Snapshot:
+def look(connection: libvirt.virConnect, uuid: str, name: str, with_autostart: bool = True) -> Snapshot:
     """The same of one machine."""
-    return survey(connection, {uuid: name})
+    return survey(connection, {uuid: name}, with_autostart)
