@@ -30,6 +30,8 @@ _REPEATED = frozenset(("seclabel", "sysinfo"))
 _SECRETS = frozenset((("graphics", "passwd"),))
 # Archipel 0.6 wrote the password of a machine's account into its <description>.
 _ACCOUNT = re.compile(r"(?i)([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}@[^\s:]+::::)\S+")
+# Devices that one of their attributes names.
+_NAMED_BY = {"controller": "index", "graphics": "type", "shmem": "name", "audio": "id"}
 # Binary units of libvirt's scaled integers, as powers of two (formatdomain.html#memory-allocation).
 _BINARY = {"": 10, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50, "e": 60}
 _DECIMAL = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "pb": 10**15, "eb": 10**18}
@@ -128,7 +130,8 @@ def without_password(description: str) -> str:
 
 def text_of(element: Element, path: str, default: str = "") -> str:
     """The text at ``path``, stripped."""
-    return (element.findtext(path) or default).strip()
+    found = element.find(path) if "/" in path else child_of(element, path)
+    return ((None if found is None else found.text) or default).strip()
 
 
 def attribute_of(element: Element, path: str, name: str, default: str = "") -> str:
@@ -144,7 +147,7 @@ def child_of(element: Element, tag: str) -> Element | None:
 
 def devices_of(domain: Element) -> list[Element]:
     """The device elements of a domain."""
-    devices = domain.find("devices")
+    devices = child_of(domain, "devices")
     return [] if devices is None else list(devices)
 
 
@@ -216,8 +219,6 @@ def _own_name(device: Element) -> str | None:
         return attribute_of(device, "target", "dev") or None
     if tag == "interface":
         return attribute_of(device, "mac", "address").lower() or None
-    if tag == "controller":
-        return device.get("index")
     if tag == "channel":
         return attribute_of(device, "target", "name") or attribute_of(device, "target", "port") or None
     if tag == "hostdev":
@@ -226,7 +227,8 @@ def _own_name(device: Element) -> str | None:
         return attribute_of(device, "target", "dir") or None
     if tag in ("serial", "parallel", "console"):
         return attribute_of(device, "target", "port") or None
-    return {"graphics": device.get("type"), "shmem": device.get("name"), "audio": device.get("id")}.get(tag)
+    attribute = _NAMED_BY.get(tag)
+    return None if attribute is None else device.get(attribute)
 
 
 def _host_device(device: Element) -> str | None:
@@ -248,12 +250,15 @@ def _number(text: str) -> str:
 
 def changes(before: Element, after: Element) -> list[Change]:
     """Where two definitions differ, most outward first; secrets are masked."""
-    return list(_changes("", before, after))
+    return list(each_change(before, after))
+
+
+def each_change(before: Element, after: Element) -> t.Iterator[Change]:
+    """The same one by one, for who may not want to know of all."""
+    return _changes("", before, after)
 
 
 def _changes(path: str, before: Element, after: Element) -> t.Iterator[Change]:
-    if serialise(before) == serialise(after):
-        return  # most of two definitions is the same, and this is quicker than to look at each element
     prefix = path + "/" if path else ""
     for name in sorted(set(before.attrib) | set(after.attrib)):
         old, new = before.get(name), after.get(name)
@@ -270,7 +275,8 @@ def _changes(path: str, before: Element, after: Element) -> t.Iterator[Change]:
             yield Change(prefix + label, serialise(without_secrets(olds[label])), None)
         elif label not in olds:
             yield Change(prefix + label, None, serialise(without_secrets(news[label])))
-        else:
+        elif serialise(olds[label]) != serialise(news[label]):
+            # Most of two definitions is the same, and to see that is quicker than to look at each element.
             yield from _changes(prefix + label, olds[label], news[label])
 
 

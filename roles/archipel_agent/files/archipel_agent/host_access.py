@@ -13,6 +13,8 @@ import os.path
 import posixpath
 import typing as t
 
+from lxml import etree
+
 from . import domain_xml
 from .domain_xml import Element, attribute_of
 from .own_files import NVRAM
@@ -63,6 +65,11 @@ _BOOT_FILES = ("kernel", "initrd", "dtb", "loader", "nvram", "shim")
 _HARMLESS_TYPES = frozenset(("qemu", "kvm", "test", "xen"))
 _HARMLESS_MEMORY = frozenset(("hugepages", "nosharepages", "discard", "access", "allocation", "source"))
 
+# What is rare is looked for in the whole definition at once.
+_OF_A_NAMESPACE = etree.XPath("descendant-or-self::*[namespace-uri() or @*[namespace-uri()]]")
+_WITH_ROM_FILE = etree.XPath("devices/*[descendant-or-self::rom[string(@file)]]")
+_WITH_LOG = etree.XPath("devices/*[log]")
+
 Resolve = t.Callable[[str], str]
 
 
@@ -87,14 +94,31 @@ def check(
     for part in domain.findall("memoryBacking/*"):
         if part.tag not in _HARMLESS_MEMORY or (part.tag == "source" and part.get("type") == "file"):
             reasons.append(f"<memoryBacking> has <{part.tag}{_attributes(part)}>")
+    return reasons + _check_devices(domain, emulators, inside)
+
+
+def _check_devices(domain: Element, emulators: t.Container[str], inside: t.Callable[..., bool]) -> list[str]:
     devices = domain_xml.devices_of(domain)
-    for key, device in zip(domain_xml.device_keys(devices), devices):
+    roms, logs = _WITH_ROM_FILE(domain), _WITH_LOG(domain)
+    found: dict[int, list[str]] = {}
+    for number, device in enumerate(devices):
         if device.tag == "emulator":
             if _content(device) not in emulators:
-                reasons.append(f"<emulator> is {_content(device)}, not libvirt's own choice")
+                found[number] = [f"<emulator> is {_content(device)}, not libvirt's own choice"]
             continue
-        reasons += [f"{domain_xml.key_label(key)}: {reason}" for reason in _check_device(device, inside)]
-    return reasons
+        reasons = _check_device(device, inside)
+        if device in roms:
+            reasons = [*reasons, "a ROM file of the host"]
+        if device in logs:
+            reasons = [*reasons, "a log file on the host"]
+        if reasons:
+            found[number] = reasons
+    if not found:
+        return []
+    labels = [
+        "" if key[0] == "emulator" else f"{domain_xml.key_label(key)}: " for key in domain_xml.device_keys(devices)
+    ]
+    return [labels[number] + reason for number, reasons in found.items() for reason in reasons]
 
 
 def emulators(domain: Element) -> set[str]:
@@ -121,8 +145,9 @@ def _attributes(element: Element) -> str:
 def _check_foreign(domain: Element) -> list[str]:
     """Elements and attributes of a namespace pass through to QEMU; only metadata is libvirt's to keep."""
     reasons = []
+    suspects = _OF_A_NAMESPACE(domain)
     metadata = {element for place in domain.findall("metadata") for element in place.iterdescendants()}
-    for element in domain.iter():
+    for element in suspects:
         foreign = [name for name in element.keys() if name.startswith("{")]
         nested = str(element.tag).startswith("{") and element.getparent() is not domain
         if not (foreign or nested) or element in metadata:
@@ -175,10 +200,6 @@ def _check_device(device: Element, inside: t.Callable[..., bool]) -> list[str]:
     tags = [child.tag for child in device]
     if len(set(tags)) < len(tags):
         reasons += [f"<{name}> more than once" for name in _SINGLE if tags.count(name) > 1]
-    if any(element.get("file") for element in device.iter("rom")):
-        reasons.append("a ROM file of the host")
-    if device.find("log") is not None:
-        reasons.append("a log file on the host")
     return reasons
 
 

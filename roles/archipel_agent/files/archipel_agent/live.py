@@ -33,6 +33,8 @@ def changes(running: Element, target: Element, allowed: t.Callable[[str], bool])
     """
     after = copy.deepcopy(running)
     found = [*_sizes(after, target, allowed)]
+    if domain_xml.equal_devices(running, target):
+        return found, after
     news = _keyed(target)
     for label, device in _keyed(running).items():
         if label not in news and allowed(label) and _can_come(device):
@@ -49,8 +51,10 @@ def changes(running: Element, target: Element, allowed: t.Callable[[str], bool])
     return found, after
 
 
-def labels_of(domain: Element, classes: t.Container[str]) -> set[str]:
+def labels_of(domain: Element, classes: t.Collection[str]) -> set[str]:
     """The devices of these classes; a drive of removable media is none of the class disk."""
+    if not classes:
+        return set()
     return {
         label
         for label, device in _keyed(domain).items()

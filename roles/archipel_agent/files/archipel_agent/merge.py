@@ -23,6 +23,7 @@ _DISCRIMINATOR = {
 }
 # Attributes that tell repeated elements apart, the first that is there.
 _NAMES = ("name", "id", "vcpu", "iothread", "cellid", "file")
+_NAMING = frozenset(_NAMES)
 _REPEATED_UNNAMED = frozenset(
     ("boot", "emulatorsched", "entry", "host", "initarg", "iothreadsched", "ip", "listen", "page", "route", "vcpusched")
 )
@@ -90,6 +91,8 @@ def merge(base: Element, wanted: Element) -> None:
         base.text = wanted.text
     elif not len(wanted) and not wanted.keys() and not len(base):
         base.text = None
+    if not len(wanted):
+        return
     if base.tag == "metadata":
         _merge_metadata(base, wanted)
         return
@@ -146,7 +149,12 @@ def _grouped(element: Element) -> dict[str, list[Element]]:
 def _merge_group(base: Element, tag: str, group: list[Element]) -> None:
     olds = list(base.iterchildren(tag))
     stated = group[0].keys()
-    name = next((name for name in _NAMES if name in stated and _names(group, name)), None)
+    name = None
+    if not _NAMING.isdisjoint(stated):
+        name = next((name for name in _NAMES if name in stated and _names(group, name)), None)
+    if name is None and len(group) == len(olds) == 1 and tag not in _REPEATED_UNNAMED and tag not in _WHOLE:
+        merge(olds[0], group[0])
+        return
     if tag in _REPEATED_UNNAMED or (name is None and len(group) > 1):
         for old in olds:
             base.remove(old)

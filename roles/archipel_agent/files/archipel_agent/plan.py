@@ -229,8 +229,6 @@ def change(existing: Existing | None, desired: Desired, prediction: Prediction |
         power = power[len(down) :]
         plan.steps.append(Step(Do.RENAME, f"rename to {desired.name}", desired.name))
     prediction = None if prediction is None else _named(prediction, desired.name)
-    if existing is not None:
-        _running(plan, existing, desired, prediction)
     if prediction is not None:
         plan.old, plan.new = existing and existing.definition, prediction.definition
         if existing is None:
@@ -239,6 +237,9 @@ def change(existing: Existing | None, desired: Desired, prediction: Prediction |
             plan.before, plan.after = describe.difference(
                 existing.definition, prediction.definition, prediction.changes
             )
+    if existing is not None:
+        _running(plan, existing, desired, prediction)
+    if prediction is not None:
         plan.steps.append(Step(Do.DEFINE, "define", prediction))
     if plan.restart_required and desired.allow_restart and existing is not None and existing.active:
         power = _restart(state, desired.state)
@@ -318,7 +319,7 @@ def _running(plan: Plan, existing: Existing, desired: Desired, prediction: Predi
     """What a guest that stays can be given at once, and why it needs a restart for the rest."""
     target = existing.definition if prediction is None else prediction.definition
     if existing.state == states.SAVED and prediction is not None:
-        plan.restart_required = _reasons(existing.definition, target)
+        plan.restart_required = _reasons(plan.before, plan.after)
     if not _stays_active(existing.state, desired.state):
         return
     after = existing.definition if existing.running is None else existing.running
@@ -331,7 +332,11 @@ def _running(plan: Plan, existing: Existing, desired: Desired, prediction: Predi
         # Before the definition: whoever is interrupted between the two does both again.
         for one in [*live.texts(existing.definition, target), *found]:
             plan.steps.append(Step(Do.LIVE, one.label, one))
-    plan.restart_required = _reasons(after, target)
+    if prediction is not None and domain_xml.equal(after, existing.definition):
+        # As of most guests: it has what the definition had.
+        plan.restart_required = _reasons(plan.before, plan.after)
+    elif not domain_xml.equal(after, target):
+        plan.restart_required = _reasons(*describe.difference(after, target))
     if plan.restart_required and desired.apply == "live" and not desired.allow_restart:
         raise ArchipelError(
             f"apply is live, and the running guest cannot have this: {'; '.join(plan.restart_required)}",
@@ -373,11 +378,8 @@ def _stays_active(state: int, wanted: str) -> bool:
     return wanted == "present" or state not in (states.SHUTDOWN, states.CRASHED)
 
 
-def _reasons(running: Element, target: Element) -> list[str]:
-    """Why a guest needs a restart to have its definition, one for each part."""
-    if domain_xml.equal(running, target):
-        return []  # as of most guests
-    before, after = describe.difference(running, target)
+def _reasons(before: Terms, after: Terms) -> list[str]:
+    """Why a guest needs a restart to have its definition, one for each part of their describe.difference()."""
     reasons = []
     for term in sorted({*before, *after} - {"xml", "name"}):
         old, new = before.get(term), after.get(term)

@@ -128,11 +128,13 @@ async def change(existing: Element, desired: Desired, wanted: Element, normalise
     if completed is None:
         return Foretold(Prediction(candidate, False))
     left = ignored(wanted, candidate, completed)
-    if domain_xml.equal(completed, existing) or await _counts_by_itself(existing, name, wanted, normalise):
-        return Foretold(None, left)
     found = tuple(domain_xml.changes(existing, completed))
+    # Changes know no order.
+    same = not found and domain_xml.equal(completed, existing)
+    if same or await _counts_by_itself(existing, name, wanted, normalise):
+        return Foretold(None, left)
     foretold = Foretold(Prediction(completed, _is_certain(completed), found), left)
-    if _is_stated(domain_xml.changes(existing, candidate), found):
+    if _is_stated(domain_xml.each_change(existing, candidate), found):
         return foretold
     # What libvirt would rewrite anyway, say in the definition of an older version, is nobody's wish.
     untouched = await _complete_if_possible(existing, normalise)
@@ -149,19 +151,25 @@ def _loses_implicit(existing: Element, candidate: Element, exact: frozenset[str]
     return any(key[0] in exact & IMPLICIT for key in set(before).difference(after))
 
 
-def _is_stated(stated: t.Sequence[domain_xml.Change], found: t.Sequence[domain_xml.Change]) -> bool:
+def _is_stated(stated: t.Iterable[domain_xml.Change], found: t.Iterable[domain_xml.Change]) -> bool:
     """Whether the changes that are ``found`` are those that are ``stated``, so that none of them is libvirt's idea.
 
     Most are of this kind, and to see it costs less than another question to libvirt. Its own is what it adds to a new
     device, and what it puts in the place of something that went.
     """
 
-    def marks(changes: t.Iterable[domain_xml.Change]) -> set[tuple[str, str | None]]:
-        return {(one.path, one.before and one.after) for one in changes}
+    def mark(change: domain_xml.Change) -> tuple[str, str | None]:
+        return change.path, change.before and change.after
 
-    gone = tuple(one.path + "/" for one in stated if one.after is None)
-    rest = marks(found) - marks(stated)
-    return len(rest) < len(found) and all((path + "/").startswith(gone) for path, dummy in rest)
+    marks = {mark(one) for one in found}
+    rest, gone = set(marks), []
+    for one in stated:
+        rest.discard(mark(one))
+        if marks and not rest:
+            return True
+        if one.after is None:
+            gone.append(one.path + "/")
+    return len(rest) < len(marks) and all((path + "/").startswith(tuple(gone)) for path, dummy in rest)
 
 
 async def _counts_by_itself(existing: Element, name: str, wanted: Element, normalise: Normalise) -> bool:

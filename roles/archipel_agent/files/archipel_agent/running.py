@@ -37,12 +37,19 @@ def comparable(live: Element, definition: Element, processor: Element | None) ->
     devices = _devices(domain)
     for device in devices:
         _strip(device)
+    keyed = list(zip(domain_xml.device_keys(devices), devices))
     stated = dict(zip(domain_xml.device_keys(_devices(definition)), _devices(definition)))
-    for key, device in zip(domain_xml.device_keys(devices), devices):
+    for key, device in keyed:
         same = stated.get(key)
         if same is not None:
             _settle(device, same)
-    _order(domain, definition)
+    tags = {part.tag: place for place, part in enumerate(definition)}
+    domain[:] = sorted(domain, key=lambda part: tags.get(part.tag, len(tags)))
+    # The order of a device among its kind means nothing, nor that of the parts of a machine.
+    places = {key: place for place, key in enumerate(stated)}
+    keyed.sort(key=lambda pair: places.get(pair[0], len(places)))
+    if keyed:
+        domain.find("devices")[:] = [device for dummy, device in keyed]
     return domain
 
 
@@ -132,19 +139,6 @@ def _settle(device: Element, stated: Element) -> None:
         policy = stated.find("source").get("startupPolicy")
         if policy is not None:
             device.find("source").set("startupPolicy", policy)
-
-
-def _order(domain: Element, definition: Element) -> None:
-    """The order of a device among its kind means nothing, nor that of the parts of a machine."""
-    tags = {part.tag: place for place, part in enumerate(definition)}
-    domain[:] = sorted(domain, key=lambda part: tags.get(part.tag, len(tags)))
-    container = domain.find("devices")
-    if container is None:
-        return
-    places = {key: place for place, key in enumerate(domain_xml.device_keys(_devices(definition)))}
-    devices = list(container)
-    keyed = zip(domain_xml.device_keys(devices), devices)
-    container[:] = [device for dummy, device in sorted(keyed, key=lambda pair: places.get(pair[0], len(places)))]
 
 
 def with_words_of(domain: Element, definition: Element) -> Element:
