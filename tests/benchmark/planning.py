@@ -5,8 +5,8 @@
 An agent as its service makes it, with libvirt's daemon and a normaliser of its own, but without XMPP: its handler of
 ``plan`` is called as a request calls it, permission, libvirt's part and answer included. Standard input:
 ``{"rounds": number, "machines": {name: uuid}, "cases": [[machine, ...], ...]}``, a case the machines to be planned, one
-in each round. Prints the milliseconds of each case, and of libvirt's own part in it where it has one: to define the
-machine and to dump it in an embedded driver, which is what tells exactly what would change.
+in each round. Prints the milliseconds of each case, and of libvirt's own part in it: its daemon's answers, and where it
+is asked, what its embedded driver takes to define the machine and to dump it, which tells exactly what would change.
 """
 
 from __future__ import annotations
@@ -51,14 +51,18 @@ async def main(order: dict[str, t.Any]) -> list[dict[str, float]]:
     asked: list[tuple[str, str]] = []
     normalise = agent.normaliser.normalise
     agent.normaliser.normalise = lambda *question: asked.append(question) or normalise(*question)
+    calls = watch_calls()
     took: list[list[float]] = [[] for dummy in order["cases"]]
+    waited: list[list[float]] = [[] for dummy in order["cases"]]
     questions: list[list[str]] = [[] for dummy in order["cases"]]
     for begin in range(0, order["rounds"], BLOCK):
         # In turns, so that a host that is slow for a moment is so for all.
         for case, machines in enumerate(order["cases"]):
             asked.clear()
             for number in range(begin, begin + BLOCK):
+                calls.clear()
                 took[case].append(await plan(agent, machines[number % len(machines)]))
+                waited[case].append(sum(calls))
             questions[case] += [xml for xml, dummy in asked]
     await agent.normaliser.stop()
     await agent.libvirt.stop()
@@ -69,8 +73,30 @@ async def main(order: dict[str, t.Any]) -> list[dict[str, float]]:
         text=True,
         check=True,
     )
-    pairs = zip(took, json.loads(floors.stdout))
-    return [{"plan": statistics.median(seconds) * 1000, "libvirt": floor} for seconds, floor in pairs]
+    return [
+        {"plan": statistics.median(seconds) * 1000, "daemon": statistics.median(daemon) * 1000, "driver": floor}
+        for seconds, daemon, floor in zip(took, waited, json.loads(floors.stdout))
+    ]
+
+
+def watch_calls() -> list[float]:
+    """The seconds of each call to the daemon from now on, as long as it is in libvirt's own hands."""
+    seconds: list[float] = []
+
+    def watched(call: t.Callable[..., t.Any]) -> t.Callable[..., t.Any]:
+        def timed(*arguments: t.Any) -> t.Any:
+            begin = time.perf_counter()
+            try:
+                return call(*arguments)
+            finally:
+                seconds.append(time.perf_counter() - begin)
+
+        return timed
+
+    for name in dir(libvirt.libvirtmod):
+        if name.startswith(("virConnect", "virDomain", "virNetwork", "virNode", "virStorage")):
+            setattr(libvirt.libvirtmod, name, watched(getattr(libvirt.libvirtmod, name)))
+    return seconds
 
 
 async def plan(agent: Agent, machine: dict[str, t.Any]) -> float:

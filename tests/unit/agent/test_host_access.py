@@ -10,7 +10,7 @@ import posixpath
 import pytest
 
 from archipel_agent import host_access
-from archipel_agent.domain_xml import parse
+from archipel_agent.domain_xml import parse, serialise
 
 EMULATOR = "/usr/bin/qemu-system-x86_64"
 LINKS = {"/vm/drives/link": "/etc/shadow", "/vm/drives/ok": "/vm/iso/a.iso"}
@@ -18,7 +18,15 @@ LINKS = {"/vm/drives/link": "/etc/shadow", "/vm/drives/ok": "/vm/iso/a.iso"}
 
 def check(xml):
     domain = parse(f"<domain type='kvm' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>{xml}</domain>")
-    return host_access.check(domain, {EMULATOR}, "/vm", lambda path: LINKS.get(path, posixpath.normpath(path)))
+
+    def resolve(path):
+        return LINKS.get(path, posixpath.normpath(path))
+
+    found = host_access.check(domain, {EMULATOR}, "/vm", resolve)
+    # Who was told what is harmless finds the same.
+    known = host_access.harmless(domain, "/vm", resolve)
+    assert host_access.check(domain, {EMULATOR}, "/vm", resolve, known) == found
+    return found
 
 
 DEVICES = [
@@ -207,3 +215,18 @@ def test_parts_that_reach_the_host(part, reason):
 @pytest.mark.parametrize("kind", ["lxc", "vz", "hyperv", ""])
 def test_domains_that_share_the_hosts_kernel(kind):
     assert host_access.check(parse(f"<domain type='{kind}'/>"), set()) != []
+
+
+def test_what_is_harmless_is_not_looked_at_again():
+    harmless, reaching = (
+        "<disk type='file'><source file='/vm/a'/><target dev='vda'/></disk>",
+        "<crypto model='virtio'/>",
+    )
+    domain = parse(f"<domain type='kvm'><devices><emulator>/e</emulator>{harmless}{reaching}</devices></domain>")
+    known = host_access.harmless(domain, "/vm", posixpath.normpath)
+    assert known == {serialise(domain.find("devices/disk"))}
+    # Whatever the disk leads to by now.
+    found = host_access.check(domain, {"/e"}, "/vm", lambda path: "/etc/shadow", known)
+    assert found == ["crypto[0]: the device reaches the host, or is not known to be harmless"]
+    assert len(host_access.check(domain, {"/e"}, "/vm", lambda path: "/etc/shadow")) == 2
+    assert host_access.check(domain, {"/other"}, "/vm", posixpath.normpath, known) != found

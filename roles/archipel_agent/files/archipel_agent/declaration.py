@@ -273,7 +273,7 @@ async def _plan(agent: t.Any, request: Request, desired: Desired, snapshot: Snap
         changes = await seeds.resolve(agent, desired, stated, existing and existing.definition, changes)
         made = [(volume["pool"], volume["name"]) for volume in changes.owned]
         metadata.record(existing and existing.definition, stated, desired.protected, made)
-        normalise = look.beside(_normalise(agent, request, existing))
+        normalise = look.beside(_normalise(agent, request, existing, stated))
         predicted, ignored = await _predict(agent, normalise, desired, stated, existing)
     except PermissionDenied:
         raise
@@ -286,7 +286,7 @@ async def _plan(agent: t.Any, request: Request, desired: Desired, snapshot: Snap
             raise ArchipelError("; ".join(problems), CODE_DECLARATION)
     if not request.permits(names.HOST_ACCESS):
         definition = None if predicted is None else predicted.definition
-        _refuse(request, await _host_access(agent, definition, changes))
+        _refuse(request, await _host_access(agent, definition, changes, look))
     found = plan.change(existing, desired, predicted, changes)
     stays = None if existing is None or found.starts else existing.running
     becomes = predicted.definition if predicted is not None else existing and existing.definition
@@ -340,12 +340,13 @@ def _refuse(request: Request, reasons: list[str]) -> None:
         raise PermissionDenied(message)
 
 
-def _normalise(agent: t.Any, request: Request, existing: plan.Existing | None) -> prediction.Normalise:
+def _normalise(agent: t.Any, request: Request, existing: plan.Existing | None, stated: Element) -> prediction.Normalise:
     """The normaliser; for who lacks host_access one that has seen the emulator.
 
     To learn what it can do, libvirt runs whatever <emulator> names, long before a definition is there to be judged.
     """
-    if request.permits(names.HOST_ACCESS):
+    if request.permits(names.HOST_ACCESS) or (existing is not None and not host_access.emulators(stated)):
+        # A machine that is there keeps the emulator that it has.
         return agent.normaliser.normalise
     known = set() if existing is None else host_access.emulators(existing.definition)
 
@@ -386,7 +387,9 @@ async def _predict(
     return await prediction.creation(desired, stated, defaults, domain_type, normalise)
 
 
-async def _host_access(agent: t.Any, definition: Element | None, changes: storage.Changes) -> list[str]:
+async def _host_access(
+    agent: t.Any, definition: Element | None, changes: storage.Changes, look: preflight.Look
+) -> list[str]:
     """Why a new definition, and what is to be done to volumes, need the permission ``host_access``."""
     touched = {**changes.make, **{path: growth.volume for path, growth in changes.grow.items()}}
     if changes.seed is not None:
@@ -397,4 +400,5 @@ async def _host_access(agent: t.Any, definition: Element | None, changes: storag
         reasons = await agent.libvirt.call(image_chains.chains_outside, changes.origins)
     if definition is None or reasons:
         return reasons
-    return await agent.libvirt.call(image_chains.reaching_out, definition, frozenset(changes.make))
+    to_make, harmless = frozenset(changes.make), await look.harmless()
+    return await agent.libvirt.call(image_chains.reaching_out, definition, to_make, harmless)

@@ -78,11 +78,12 @@ def check(
     emulators: t.Container[str],
     allowed_root: str = ALLOWED_ROOT,
     resolve: Resolve = os.path.realpath,
+    known: t.Container[str] = frozenset(),
 ) -> list[str]:
     """The reasons why ``domain`` needs ``host_access``; none if it needs it not.
 
     ``domain`` is complete, best as libvirt dumped it. ``emulators`` are those that libvirt itself would choose.
-    ``resolve`` follows the host's symbolic links.
+    ``resolve`` follows the host's symbolic links. ``known`` are devices that harmless() has just told.
     """
 
     def inside(path: str, *more: str) -> bool:
@@ -94,31 +95,43 @@ def check(
     for part in domain.findall("memoryBacking/*"):
         if part.tag not in _HARMLESS_MEMORY or (part.tag == "source" and part.get("type") == "file"):
             reasons.append(f"<memoryBacking> has <{part.tag}{_attributes(part)}>")
-    return reasons + _check_devices(domain, emulators, inside)
+    return reasons + _check_devices(domain, emulators, inside, known)
 
 
-def _check_devices(domain: Element, emulators: t.Container[str], inside: t.Callable[..., bool]) -> list[str]:
-    devices = domain_xml.devices_of(domain)
+def harmless(domain: Element, allowed_root: str = ALLOWED_ROOT, resolve: Resolve = os.path.realpath) -> frozenset[str]:
+    """The devices, as their texts, for which check() has no reason; none of the emulators."""
+
+    def inside(path: str, *more: str) -> bool:
+        return is_inside(path, (allowed_root, *more), resolve)
+
+    judged = _judged(domain, inside, frozenset())
+    return frozenset(domain_xml.serialise(one) for one, reasons in judged if one.tag != "emulator" and not reasons)
+
+
+def _check_devices(
+    domain: Element, emulators: t.Container[str], inside: t.Callable[..., bool], known: t.Container[str]
+) -> list[str]:
+    judged = _judged(domain, inside, known)
+    own = {_content(device) for device, dummy in judged if device.tag == "emulator"}
+    found = [f"<emulator> is {path}, not libvirt's own choice" for path in sorted(own) if path not in emulators]
+    if any(reasons for dummy, reasons in judged):
+        labels = map(domain_xml.key_label, domain_xml.device_keys(device for device, dummy in judged))
+        found += [f"{label}: {reason}" for label, (dummy, reasons) in zip(labels, judged) for reason in reasons]
+    return found
+
+
+def _judged(domain: Element, inside: t.Callable[..., bool], known: t.Container[str]) -> list[tuple[Element, list[str]]]:
+    """Each device with the reasons for which it needs ``host_access``; those of an emulator are not told here."""
     roms, logs = _WITH_ROM_FILE(domain), _WITH_LOG(domain)
-    found: dict[int, list[str]] = {}
-    for number, device in enumerate(devices):
-        if device.tag == "emulator":
-            if _content(device) not in emulators:
-                found[number] = [f"<emulator> is {_content(device)}, not libvirt's own choice"]
-            continue
-        reasons = _check_device(device, inside)
-        if device in roms:
-            reasons = [*reasons, "a ROM file of the host"]
-        if device in logs:
-            reasons = [*reasons, "a log file on the host"]
-        if reasons:
-            found[number] = reasons
-    if not found:
-        return []
-    labels = [
-        "" if key[0] == "emulator" else f"{domain_xml.key_label(key)}: " for key in domain_xml.device_keys(devices)
-    ]
-    return [labels[number] + reason for number, reasons in found.items() for reason in reasons]
+    judged: list[tuple[Element, list[str]]] = []
+    for device in domain_xml.devices_of(domain):
+        reasons: list[str] = []
+        if device.tag != "emulator" and not (known and domain_xml.serialise(device) in known):
+            reasons += _check_device(device, inside)
+            reasons += ["a ROM file of the host"] if device in roms else []
+            reasons += ["a log file on the host"] if device in logs else []
+        judged.append((device, reasons))
+    return judged
 
 
 def emulators(domain: Element) -> set[str]:

@@ -57,11 +57,16 @@ def images_outside(connection: libvirt.virConnect, definition: Element) -> list[
     return _images(connection, definition, is_inside)
 
 
-def reaching_out(connection: libvirt.virConnect, definition: Element, to_make: t.Container[str] = ()) -> list[str]:
-    """Reasons why a definition, as libvirt dumps it, needs ``host_access``; ``to_make`` as for outside()."""
+def reaching_out(
+    connection: libvirt.virConnect, definition: Element, to_make: t.Container[str], harmless: t.Container[str]
+) -> list[str]:
+    """Reasons why a definition, as libvirt dumps it, needs ``host_access``; ``to_make`` as for outside().
+
+    ``harmless``: what host_access.harmless() has just told of its devices.
+    """
     board = (attribute_of(definition, "os/type", name) or None for name in ("arch", "machine"))
     emulator = domains.emulator(connection, *board, definition.get("type"))
-    return host_access.check(definition, {emulator}) or outside(connection, definition, to_make)
+    return host_access.check(definition, {emulator}, known=harmless) or outside(connection, definition, to_make)
 
 
 def outside(connection: libvirt.virConnect, definition: Element, to_make: t.Container[str] = ()) -> list[str]:

@@ -86,7 +86,8 @@ def merge(base: Element, wanted: Element) -> None:
     if base.tag == "cpu" and wanted.get("mode", base.get("mode")) != base.get("mode"):
         _forget_processor(base)
     for name, value in wanted.items():
-        base.set(name, value)
+        if base.get(name) != value:
+            base.set(name, value)
     if (wanted.text or "").strip():
         base.text = wanted.text
     elif not len(wanted) and not wanted.keys() and not len(base):

@@ -26,35 +26,48 @@ _FILES = ("kernel", "initrd", "loader")
 class Look:
     """The look at what is missing. It goes on beside the normaliser's work on the same definition, which takes longer.
 
-    ``see_all``: whoever asks may learn of any path if it exists.
+    ``has_host_access``: whoever asks may learn of any path if it exists. For anybody else the devices are judged that
+    the normaliser is asked about, because most of them come back from it as they are.
     """
 
-    def __init__(self, facade: Libvirt, stated: str, see_all: bool) -> None:
-        self._libvirt, self._stated, self._see_all = facade, stated, see_all
-        self._begun: asyncio.Future[list[str]] | None = None
+    def __init__(self, facade: Libvirt, stated: str, has_host_access: bool) -> None:
+        self._libvirt, self._stated, self._has_host_access = facade, stated, has_host_access
+        self._begun: asyncio.Future[tuple[list[str], frozenset[str]]] | None = None
 
     def beside(self, normalise: Normalise) -> Normalise:
         """``normalise``, whose first question begins the look, too."""
 
         async def both(xml: str, domain_type: str) -> str | None:
-            self._begin()
+            self._begin("" if self._has_host_access else xml)
             return await normalise(xml, domain_type)
 
         return both
 
     async def problems(self) -> list[str]:
         """A sentence for each thing that is missing."""
-        return await self._begin()
+        return (await self._begin())[0]
 
-    def _begin(self) -> asyncio.Future[list[str]]:
+    async def harmless(self) -> frozenset[str]:
+        """The host_access.harmless() devices of the first definition that the normaliser was asked about."""
+        return (await self._begin())[1]
+
+    def _begin(self, asked: str = "") -> asyncio.Future[tuple[list[str], frozenset[str]]]:
         if self._begun is None:
-            self._begun = asyncio.ensure_future(self._libvirt.call(problems, self._stated, self._may_see))
+            look = self._libvirt.call(_look, self._stated, self._may_see, asked)
+            self._begun = asyncio.ensure_future(look)
             # Nobody asks for it where the definition turns out to stay.
             self._begun.add_done_callback(lambda done: done.cancelled() or done.exception())
         return self._begun
 
     def _may_see(self, path: str) -> bool:
-        return self._see_all or host_access.is_inside(path)
+        return self._has_host_access or host_access.is_inside(path)
+
+
+def _look(
+    connection: libvirt.virConnect, stated: str, may_see: t.Callable[[str], bool], asked: str
+) -> tuple[list[str], frozenset[str]]:
+    harmless = host_access.harmless(domain_xml.parse_domain(asked)) if asked else frozenset()
+    return problems(connection, stated, may_see), harmless
 
 
 def problems(connection: libvirt.virConnect, stated: str, may_see: t.Callable[[str], bool]) -> list[str]:
