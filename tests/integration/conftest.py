@@ -73,7 +73,8 @@ class Platform:
         variables = self._variables[host]
         options = shlex.split(variables.get("ansible_ssh_common_args", ""))
         key = ["-i", variables["ansible_ssh_private_key_file"]]
-        return ["ssh", "-q", "-oBatchMode=yes", *options, *key, "root@" + variables["ansible_host"], *command]
+        # -n: ssh would have whoever shares its standard input read it without blocking, which Ansible refuses.
+        return ["ssh", "-n", "-q", "-oBatchMode=yes", *options, *key, "root@" + variables["ansible_host"], *command]
 
 
 def _wait_for(port: int, seconds: float = 10) -> None:
