@@ -6,6 +6,9 @@
 from __future__ import annotations
 
 import pytest
+from conftest import remove
+
+from archipel_agent import volumes as agent_volumes
 
 DOMAIN = (
     "<domain type='qemu'><memory unit='MiB'>32</memory><os><type arch='x86_64' machine='pc'>hvm</type></os>"
@@ -49,6 +52,36 @@ def test_owned_disks_go_and_others_stay(hypervisor, run, machine):
     assert f"{name}-new" not in volumes(hypervisor, run)
     run(hypervisor.apply(**other, state="absent", remove_disks="owned"))
     assert f"{name}-over" not in volumes(hypervisor, run)
+
+
+class Late:
+    """A connection whose listing of domains has one that goes before anybody can look at it."""
+
+    def __init__(self, connection, uuid):
+        self._connection = connection
+        self._uuid = uuid
+
+    def __getattr__(self, name):
+        return getattr(self._connection, name)
+
+    def listAllDomains(self):
+        found = self._connection.listAllDomains()
+        remove(self._connection, self._uuid)
+        return found
+
+
+def test_what_goes_meanwhile_keeps_no_volume(hypervisor, run, machine):
+    name = machine["name"]
+    run(hypervisor.apply(**machine, domain=DOMAIN % (DISK % (name, "vda")), volumes=[volume(name)], state="present"))
+    other = {"uuid": machine["uuid"][:-2] + "00", "name": name + "-other"}
+    run(hypervisor.apply(**other, domain=DOMAIN % "", state="present"))
+    own = [("engine-test", name)]
+
+    def removable(connection):
+        return agent_volumes.removable(Late(connection, other["uuid"]), machine["uuid"], own)
+
+    assert run(hypervisor.agent.libvirt.call(removable)) == own
+    hypervisor.agent.managed.pop(other["uuid"])
 
 
 def test_disks_stay_by_default(hypervisor, run, machine):

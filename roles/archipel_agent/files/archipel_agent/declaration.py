@@ -397,7 +397,9 @@ async def _host_access(
     outside = [volume for path, volume in touched.items() if not host_access.is_inside(path)]
     reasons = [f"the pool '{volume['pool']}' is no folder below {host_access.ALLOWED_ROOT}" for volume in outside]
     if not reasons and changes.origins:
-        reasons = await agent.libvirt.call(image_chains.chains_outside, changes.origins)
+        # Many machines may be made of one image, and the others' copies may take long.
+        async with agent.disk_copies.none():
+            reasons = await agent.libvirt.call(image_chains.chains_outside, changes.origins)
     if definition is None or reasons:
         return reasons
     to_make, harmless = frozenset(changes.make), await look.harmless()

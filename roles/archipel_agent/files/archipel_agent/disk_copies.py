@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import typing as t
 
 from archipel_protocol.declaration import Volume
@@ -26,14 +28,33 @@ class DiskCopies:
     def __init__(self, facade: Libvirt) -> None:
         self._libvirt = facade
         self._running: dict[str, Volume] = {}
+        self._looking = 0
+        self._change = asyncio.Condition()
 
     async def make(self, uuid: str, volume: Volume) -> None:
         """volumes.make() of a volume with an origin. It takes as long as it takes."""
-        self._running[uuid] = volume
+        async with self._change:
+            await self._change.wait_for(lambda: not self._looking)
+            self._running[uuid] = volume
         try:
             await self._libvirt.call_apart(volumes.make, volume)
         finally:
             del self._running[uuid]
+            async with self._change:
+                self._change.notify_all()
+
+    @contextlib.asynccontextmanager
+    async def none(self) -> t.AsyncIterator[None]:
+        """A time without copies: libvirt lets nobody have a pool look at its files while one is made in it."""
+        async with self._change:
+            await self._change.wait_for(lambda: not self._running)
+            self._looking += 1
+        try:
+            yield
+        finally:
+            self._looking -= 1
+            async with self._change:
+                self._change.notify_all()
 
     async def written(self, uuid: str) -> Written | None:
         """How far the copy for a machine is; None where there is none. Raises ArchipelError."""

@@ -15,7 +15,7 @@ from archipel_protocol.errors import CODE_DECLARATION, LibvirtError
 from . import domain_xml
 from .dispatch import Request, handler
 from .domain_xml import attribute_of, text_of
-from .libvirt_facade import libvirt
+from .libvirt_facade import ignoring_what_went, libvirt
 
 # Seconds between two looks at the processors' times.
 _SAMPLE = 0.25
@@ -85,7 +85,7 @@ def _cpu(connection: libvirt.virConnect, capabilities: domain_xml.Element) -> di
     active = connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
     assigned = 0
     for domain in active:
-        with _ignoring_what_went():
+        with ignoring_what_went():
             assigned += domain.info()[3]
     return {
         "arch": arch,
@@ -127,7 +127,7 @@ def _guests(capabilities: domain_xml.Element) -> list[dict[str, t.Any]]:
 
 def _pool(pool: libvirt.virStoragePool) -> tuple[dict[str, t.Any], list[dict[str, t.Any]]] | None:
     """A pool, sizes in bytes, and the CD images in it; None for one that has just gone."""
-    with _ignoring_what_went():
+    with ignoring_what_went():
         description = domain_xml.parse(pool.XMLDesc(), "the storage pool")
         state, capacity, allocation, available = pool.info()
         found = {
@@ -150,7 +150,7 @@ def _isos(pool: libvirt.virStoragePool, is_folder: bool) -> list[dict[str, t.Any
             pool.refresh()  # or what was copied into it is not seen; libvirt refuses while a volume is made
     found = []
     for volume in pool.listAllVolumes():
-        with _ignoring_what_went():
+        with ignoring_what_went():
             if volume.name().lower().endswith(".iso"):
                 path, size = volume.path(), volume.info()[1]
                 found.append({"pool": pool.name(), "name": volume.name(), "path": path, "size": size})
@@ -158,7 +158,7 @@ def _isos(pool: libvirt.virStoragePool, is_folder: bool) -> list[dict[str, t.Any
 
 
 def _network(network: libvirt.virNetwork) -> dict[str, t.Any] | None:
-    with _ignoring_what_went():
+    with ignoring_what_went():
         forward = domain_xml.parse(network.XMLDesc(), "the network").find("forward")
         return {
             "name": network.name(),
@@ -167,21 +167,3 @@ def _network(network: libvirt.virNetwork) -> dict[str, t.Any] | None:
             "forward": "isolated" if forward is None else forward.get("mode", "nat"),
         }
     return None
-
-
-_GONE = (
-    libvirt.VIR_ERR_NO_DOMAIN,
-    libvirt.VIR_ERR_NO_STORAGE_POOL,
-    libvirt.VIR_ERR_NO_STORAGE_VOL,
-    libvirt.VIR_ERR_NO_NETWORK,
-)
-
-
-@contextlib.contextmanager
-def _ignoring_what_went() -> t.Iterator[None]:
-    """What was removed between the listing and the look at it is no fault."""
-    try:
-        yield
-    except libvirt.libvirtError as fault:
-        if fault.get_error_code() not in _GONE:
-            raise

@@ -45,6 +45,12 @@ DOMAIN_THREADS = 34
 HOST_THREADS = 12
 # After this many seconds of trying, the agent counts as started although libvirt has not answered yet.
 FIRST_ATTEMPT = 10
+_GONE = (
+    libvirt.VIR_ERR_NO_DOMAIN,
+    libvirt.VIR_ERR_NO_STORAGE_POOL,
+    libvirt.VIR_ERR_NO_STORAGE_VOL,
+    libvirt.VIR_ERR_NO_NETWORK,
+)
 
 
 class DomainNotFound(errors.LibvirtError):
@@ -56,6 +62,16 @@ def translate(fault: libvirt.libvirtError) -> errors.LibvirtError:
     code = fault.get_error_code()
     kind = DomainNotFound if code == libvirt.VIR_ERR_NO_DOMAIN else errors.LibvirtError
     return kind(fault.get_error_message() or str(fault), code)
+
+
+@contextlib.contextmanager
+def ignoring_what_went() -> t.Iterator[None]:
+    """What was removed between the listing and the look at it is no fault: here, or on the same storage elsewhere."""
+    try:
+        yield
+    except libvirt.libvirtError as fault:
+        if fault.get_error_code() not in _GONE:
+            raise
 
 
 def open_connection(uri: str) -> libvirt.virConnect:

@@ -19,7 +19,7 @@ from archipel_protocol.errors import CODE_DECLARATION, ArchipelError
 
 from . import domain_xml
 from .domain_xml import Element, attribute_of, text_of
-from .libvirt_facade import libvirt
+from .libvirt_facade import ignoring_what_went, libvirt
 from .storage import Found, origin
 
 # Pools whose volumes are files in one folder (https://libvirt.org/storage.html).
@@ -133,9 +133,12 @@ def removable(connection: libvirt.virConnect, uuid: str, owned: t.Sequence[tuple
     used = set()
     for domain in connection.listAllDomains():
         if domain.UUIDString() != uuid:
-            for flags in (0, libvirt.VIR_DOMAIN_XML_INACTIVE):
-                tree = domain_xml.parse_domain(domain.XMLDesc(flags))
-                used |= {source.get("file") or source.get("dev") for source in tree.iterfind("devices/disk//source")}
+            with ignoring_what_went():
+                for flags in (0, libvirt.VIR_DOMAIN_XML_INACTIVE):
+                    tree = domain_xml.parse_domain(domain.XMLDesc(flags))
+                    used |= {
+                        source.get("file") or source.get("dev") for source in tree.iterfind("devices/disk//source")
+                    }
     found = []
     for pool_name, name in owned:
         try:
@@ -143,9 +146,17 @@ def removable(connection: libvirt.virConnect, uuid: str, owned: t.Sequence[tuple
         except ArchipelError:
             continue  # a pool that is gone has nothing to remove
         pool = connection.storagePoolLookupByName(pool_name)
-        backing = {text_of(describe(volume), "backingStore/path") for volume in pool.listAllVolumes()}
-        if place.exists and place.path not in used | backing:
+        if place.exists and place.path not in used | _backing(pool):
             found.append((pool_name, name))
+    return found
+
+
+def _backing(pool: libvirt.virStoragePool) -> set[str]:
+    """The paths that the volumes of a pool are based on."""
+    found = set()
+    for volume in pool.listAllVolumes():
+        with ignoring_what_went():
+            found.add(text_of(describe(volume), "backingStore/path"))
     return found
 
 
@@ -200,27 +211,47 @@ def _in_pool(pool: libvirt.virStoragePool, name: str) -> libvirt.virStorageVol |
         except libvirt.libvirtError as fault:
             if fault.get_error_code() != libvirt.VIR_ERR_NO_STORAGE_VOL:
                 raise
-        if refresh:
-            _refresh(pool)
+        if refresh and not _refresh(pool, name):
+            return None
     return None
 
 
-def _refresh(pool: libvirt.virStoragePool) -> None:
-    """Have the pool look at its folder; libvirt refuses while somebody makes a volume in it."""
+def _refresh(pool: libvirt.virStoragePool, name: str = "") -> bool:
+    """Have the pool look at its folder; libvirt refuses while somebody makes a volume in it, be it for hours.
+
+    False where it need not look, because there is no file ``name``: many disks may be copied at the same time.
+    """
     deadline = time.monotonic() + _BUSY
     while True:
         try:
             pool.refresh()
-            return
+            return True
         except libvirt.libvirtError as fault:
             # The error has no number of its own.
             busy = "asynchronous jobs" in (fault.get_error_message() or "")
             if not busy:
                 raise
+            if name and _has_no_file(pool, name):
+                return False
             if time.monotonic() > deadline:
                 message = f"in the storage pool '{pool.name()}' somebody has been writing for {_BUSY:g} s; try again"
                 raise ArchipelError(message, CODE_DECLARATION) from None
         time.sleep(_PAUSE)
+
+
+def _has_no_file(pool: libvirt.virStoragePool, name: str) -> bool:
+    """Whether the folder of a pool surely has no such file; libvirt makes no volume over one that is there."""
+    description = domain_xml.parse(pool.XMLDesc(), "the storage pool")
+    folder = text_of(description, "target/path")
+    if description.get("type") not in _FOLDERS or not os.path.isdir(folder):
+        return False
+    try:
+        os.lstat(os.path.join(folder, name))
+    except FileNotFoundError:
+        return True
+    except OSError:
+        pass  # who may not look does not know
+    return False
 
 
 def by_path(connection: libvirt.virConnect, path: str) -> libvirt.virStorageVol | None:
