@@ -24,9 +24,9 @@ _CONVERGE = ("-i", "localhost,", "play.yml")
 
 
 class Repository:
-    """Declarations, one a file, in ``folder``; ``defaults`` count for all of them."""
+    """Declarations, one a file, in ``folder``; ``defaults`` count for all of them, ``options`` for converge()."""
 
-    def __init__(self, platform, folder: Path, defaults: dict) -> None:
+    def __init__(self, platform, folder: Path, defaults: dict, **options: object) -> None:
         self._folder = folder
         self._begun: subprocess.Popen | None = None
         self._vms = folder / "vms"
@@ -41,7 +41,7 @@ class Repository:
             "ARCHIPEL_SERVER": platform.address(platform.xmpp),
             "ARCHIPEL_CA_FILE": platform.ca_file,
         }
-        task = {"vms_dir": "vms", "defaults": defaults}
+        task = {"vms_dir": "vms", "defaults": defaults, **options}
         result = {"content": "{{ done | to_json }}", "dest": str(folder / "result.json"), "mode": "0600"}
         tasks = [
             {"archipel.platform.archipel_fleet": task, "register": "done", "ignore_errors": True},
@@ -76,12 +76,15 @@ class Repository:
 
     def printed(self, pattern: str) -> None:
         """Returns when a line with ``pattern`` has been printed since begin(), which has to come."""
+        self.until(lambda: re.search(pattern, self._output(), re.M) is not None)
+
+    def until(self, condition: t.Callable[[], bool]) -> None:
+        """Returns when ``condition`` is true, which has to be before the end of what begin() began."""
 
         def look() -> bool:
             ended = self._begun.poll() is not None
-            output = self._output()
-            found = re.search(pattern, output, re.M) is not None
-            assert found or not ended, output
+            found = condition()
+            assert found or not ended, self._output()
             return found
 
         until(look, PATIENCE)
@@ -112,6 +115,14 @@ class Repository:
         assert report.exists(), output
         return code, json.loads(report.read_text()), output
 
+    def inventory(self, **source: object) -> dict:
+        """What the inventory plugin makes of a source with these options."""
+        path = self._folder / "archipel.yml"
+        path.write_text(yaml.safe_dump({"plugin": "archipel.platform.archipel", **source}))
+        command = ["ansible-inventory", "-i", str(path), "--list"]
+        found = subprocess.run(command, cwd=self._folder, env=self._environment, check=True, stdout=subprocess.PIPE)
+        return json.loads(found.stdout)
+
     def interrupt(self, seconds: float) -> bool:
         """Begins to converge, and kills all processes of it after ``seconds``; whether there was anything to kill."""
         play = self._start(*_CONVERGE)
@@ -136,6 +147,7 @@ class Repository:
             ["ansible-playbook", *options],
             cwd=self._folder,
             env=self._environment,
+            stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             text=True,
