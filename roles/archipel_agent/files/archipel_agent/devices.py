@@ -98,6 +98,10 @@ def match_interfaces(existing: list[Element], stated: list[Element], by_position
     """
     left = list(existing)
     found: dict[int, Element] = {}
+    links = {id(one): _link(one) for one in (*existing, *stated)}
+
+    def same_link(old: Element, interface: Element) -> bool:
+        return _same_link(links[id(old)], links[id(interface)])
 
     def take(interface: Element, candidates: t.Iterable[Element]) -> None:
         candidate = next(iter(candidates), None)
@@ -106,15 +110,15 @@ def match_interfaces(existing: list[Element], stated: list[Element], by_position
             left.remove(candidate)
 
     for interface in stated:
-        address = _mac(interface)
-        same = [old for old in left if address and _mac(old) == address]
-        take(interface, sorted(same, key=lambda old: not _same_link(old, interface)))
+        address = links[id(interface)].mac
+        same = [old for old in left if address and links[id(old)].mac == address]
+        take(interface, sorted(same, key=lambda old: not same_link(old, interface)))
     for interface in stated:
-        if id(interface) not in found and not _mac(interface):
-            take(interface, (old for old in left if _same_link(old, interface)))
+        if id(interface) not in found and not links[id(interface)].mac:
+            take(interface, (old for old in left if same_link(old, interface)))
     for interface in stated:
         if by_position and id(interface) not in found:
-            take(interface, [old for old in left if _same_link(old, interface)] or left[:1])
+            take(interface, [old for old in left if same_link(old, interface)] or left[:1])
     return [(interface, found.get(id(interface))) for interface in stated]
 
 
@@ -211,18 +215,24 @@ def _class_of(device: Element) -> str:
     return str(device.tag)
 
 
-def _mac(interface: Element) -> str:
-    return attribute_of(interface, "mac", "address").lower()
+class _Link(t.NamedTuple):
+    """What an interface is on, and its MAC address and model where they are told."""
+
+    mac: str
+    kind: str | None
+    source: dict[str, str]
+    model: str
 
 
-def _same_link(first: Element, second: Element) -> bool:
+def _link(interface: Element) -> _Link:
+    mac, model = attribute_of(interface, "mac", "address").lower(), attribute_of(interface, "model", "type")
+    return _Link(mac, interface.get("type"), _source(interface), model)
+
+
+def _same_link(first: _Link, second: _Link) -> bool:
     """Whether two interfaces are of one type, on one source and, where both tell it, of one model."""
-    models = attribute_of(first, "model", "type"), attribute_of(second, "model", "type")
-    return (
-        first.get("type") == second.get("type")
-        and _source(first) == _source(second)
-        and (not all(models) or models[0] == models[1])
-    )
+    told = bool(first.model and second.model)
+    return first[1:3] == second[1:3] and (not told or first.model == second.model)
 
 
 def _source(device: Element) -> dict[str, str]:

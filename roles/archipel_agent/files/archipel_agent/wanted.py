@@ -54,6 +54,9 @@ class Desired:
     show_xml: bool = False
 
 
+_FIELDS = frozenset(field.name for field in dataclasses.fields(Desired))
+
+
 @dataclasses.dataclass(frozen=True)
 class Selection:
     """Which domains an inventory asks for; None selects all.
@@ -188,7 +191,7 @@ def machines(payload: dict[str, t.Any]) -> tuple[list[Desired], bool]:
 def _desired(one: t.Any, path: str) -> Desired:
     if not isinstance(one, dict):
         raise MalformedRequest(f"{path} must be an object")
-    _known(one, [field.name for field in dataclasses.fields(Desired)], path)
+    _known(one, _FIELDS, path)
     uuid = _of_type(one, "uuid", str, path)
     if not jids.is_uuid(uuid):
         raise MalformedRequest(f"{path}.uuid is '{uuid}', not a UUID in lower case with dashes")
