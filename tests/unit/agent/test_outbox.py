@@ -34,7 +34,8 @@ def test_only_its_owner_reads_it(outbox, path):
 
 
 def test_what_is_not_delivered_comes_back_in_its_order(outbox, path):
-    first, second, there = outbox.add([(WEB, "1", "<a/>"), (WEB, "2", "<b/>"), (HOST, "1", "<a/>")], WEB, Told(1, "x"))
+    entries = [(WEB, "1", "<a/>"), (WEB, "2", "<b/>"), (HOST, "1", "<a/>")]
+    first, second, there = outbox.add(entries, {WEB: Told(1, "x")})
     outbox.done(there)
     again = Outbox(path)
     assert again.items() == {WEB: [first, second]}
@@ -43,7 +44,7 @@ def test_what_is_not_delivered_comes_back_in_its_order(outbox, path):
 
 def test_a_push_and_what_it_tells_are_kept_together(outbox):
     with pytest.raises(Exception, match="NOT NULL"):
-        outbox.add([(WEB, "1", "<a/>"), (WEB, None, "<b/>")], WEB, Told(1, "x"))
+        outbox.add([(WEB, "1", "<a/>"), (WEB, None, "<b/>")], {WEB: Told(1, "x")})
     assert outbox.items() == {} and outbox.all_told() == {}
 
 
@@ -53,7 +54,7 @@ def test_its_log_begins_anew_and_nothing_is_lost(outbox, path):
     # The fourth number of its header counts its beginnings (https://sqlite.org/fileformat2.html#walformat).
     while log.read_bytes()[12:16] == bytes(4) and time.monotonic() < deadline:
         for dummy in range(100):
-            one, other = outbox.add([(WEB, f"{number}", "<a/>"), (WEB, f"{number}-done", "<a/>")], WEB, Told(1, "x"))
+            one, other = outbox.add([(WEB, f"{number}", "<a/>"), (WEB, f"{number}-done", "<a/>")], {WEB: Told(1, "x")})
             outbox.done(other)
             kept.append(one)
             number += 1
@@ -65,7 +66,7 @@ def test_its_log_begins_anew_and_nothing_is_lost(outbox, path):
 
 def test_forgetting_leaves_nothing_of_one_and_all_of_others(outbox):
     for jid in (WEB, HOST):
-        outbox.add([(jid, "1", "<a/>")], jid, Told(None, ""))
+        outbox.add([(jid, "1", "<a/>")], {jid: Told(None, "")})
         outbox.make(jid, "events", "x")
     assert outbox.known() == {WEB, HOST}
     outbox.forget(WEB)

@@ -102,7 +102,7 @@ async def plan_machines(entity: t.Any, request: Request) -> str:
 @handler(ns.DECLARATION, wire.APPLY, "declaration_apply", on="hypervisor", code=CODE_DECLARATION)
 async def apply_machines(entity: t.Any, request: Request) -> str:
     """Make each machine what it is declared to be; answers when that is reached or has failed."""
-    return await _answer(entity.agent, request, _applied, entity.agent.calm.work())
+    return await _answer(entity.agent, request, _applied, entity.agent.calm.work)
 
 
 def facts(agent: t.Any, machine: Machine) -> Facts:
@@ -125,11 +125,12 @@ def facts(agent: t.Any, machine: Machine) -> Facts:
     return known
 
 
-_NOTHING = contextlib.nullcontext()
 _Work = t.Callable[[t.Any, Request, Desired, Snapshot], t.Awaitable[t.Tuple[Result, t.Optional[readiness.Wait]]]]
 
 
-async def _answer(agent: t.Any, request: Request, work: _Work, while_working: t.ContextManager[None] = _NOTHING) -> str:
+async def _answer(
+    agent: t.Any, request: Request, work: _Work, while_working: t.Callable[[int], t.ContextManager[None]] | None = None
+) -> str:
     desired, with_facts = wanted.machines(wire.decode(request.text))
     names_of = {one.uuid: one.name for one in desired}
     snapshot = await agent.libvirt.call(snapshots.survey, names_of, any(map(_states_autostart, desired)))
@@ -146,7 +147,7 @@ async def _answer(agent: t.Any, request: Request, work: _Work, while_working: t.
                 message = "the declaration failed inside the agent; its log has more"
                 return Result(uuid=one.uuid, error=message, code=CODE_DECLARATION), None
 
-    with while_working:
+    with while_working(len(desired)) if while_working else contextlib.nullcontext():
         ended = await asyncio.gather(*(done(one) for one in desired))
     results = [found for found, dummy in ended]
     waits = [_waited(found, wait) for found, wait in ended if wait is not None]

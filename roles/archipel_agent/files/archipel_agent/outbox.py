@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import pathlib
 import sqlite3
 import threading
@@ -67,6 +68,8 @@ class Outbox:
         self._path = path
         self._database = database.opened(path, _SCHEMA, "NORMAL")
         self._database.execute("PRAGMA wal_autocheckpoint=0")
+        last = self._database.execute("SELECT ifnull(max(number), 0) FROM items").fetchone()[0]
+        self._numbers = itertools.count(last + 1)
         self._mover: threading.Thread | None = None
         self._moved = 0  # self._database.total_changes when the log was last moved
 
@@ -88,31 +91,34 @@ class Outbox:
 
     # Pushes
 
-    def add(
-        self, entries: t.Iterable[tuple[str, str, str]], subject: str | None = None, told: Told | None = None
-    ) -> list[Item]:
-        """Keeps pushes, each (owner, id, payload), and what they tell of ``subject``: all, or none."""
-        items = []
+    def add(self, entries: t.Iterable[tuple[str, str, str]], told: t.Mapping[str, Told] | None = None) -> list[Item]:
+        """Keeps pushes, each (owner, id, payload), and what they tell of machines, by JID: all, or none."""
+        items = [Item(next(self._numbers), *entry) for entry in entries]
+        with self._transaction():
+            self._database.executemany(
+                "INSERT INTO items VALUES (?, ?, ?, ?)", [(one.number, one.owner, one.id, one.payload) for one in items]
+            )
+            self._database.executemany(
+                "INSERT OR REPLACE INTO told VALUES (?, ?, ?)", [(jid, *one) for jid, one in (told or {}).items()]
+            )
+        self._tidy()
+        return items
+
+    def done(self, *items: Item) -> None:
+        """The pushes are on their nodes, or never will be."""
+        with self._transaction():
+            self._database.executemany("DELETE FROM items WHERE number = ?", [(item.number,) for item in items])
+        self._tidy()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> t.Iterator[None]:
         self._database.execute("BEGIN")
         try:
-            for owner, number, payload in entries:
-                added = self._database.execute(
-                    "INSERT INTO items (owner, id, payload) VALUES (?, ?, ?)", (owner, number, payload)
-                )
-                items.append(Item(added.lastrowid or 0, owner, number, payload))
-            if subject is not None and told is not None:
-                self._database.execute("INSERT OR REPLACE INTO told VALUES (?, ?, ?)", (subject, *told))
+            yield
         except BaseException:
             self._database.execute("ROLLBACK")
             raise
         self._database.execute("COMMIT")
-        self._tidy()
-        return items
-
-    def done(self, item: Item) -> None:
-        """The push is on its node, or never will be."""
-        self._database.execute("DELETE FROM items WHERE number = ?", (item.number,))
-        self._tidy()
 
     def items(self) -> dict[str, list[Item]]:
         """The pushes that may not be on their nodes yet, by owner, in their order."""
@@ -127,10 +133,6 @@ class Outbox:
     def all_told(self) -> dict[str, Told]:
         """What was told of each machine."""
         return {jid: Told(*rest) for jid, *rest in self._database.execute("SELECT jid, state, definition FROM told")}
-
-    def tell(self, jid: str, told: Told) -> None:
-        """Keeps what is known of a machine without a push."""
-        self.add((), jid, told)
 
     # What the server holds
 

@@ -27,9 +27,10 @@ log = logging.getLogger(__name__)
 # Pushes of one entity whose answers are outstanding. Fewer than a node keeps, so that it can be asked for them.
 IN_FLIGHT = 64
 # Seconds until a push that the server acknowledged is written down there: a server that is killed before forgets it. So
-# many of them at most; with those in flight they are fewer than a node keeps.
+# many of them at most; with those in flight they are fewer than a node keeps. Of more, the oldest few count as written.
 WRITTEN = 5.0
 UNWRITTEN = 32
+_OLDEST = 8
 # Pushes that wait for a server which does not come; older ones are dropped.
 WAITING = 10000
 # Seconds that answers may take before an account moves away; what is not known by then, the target finds out.
@@ -49,7 +50,9 @@ class Outlet:
         self._waiting: list[Item] = []
         # Sent, or perhaps sent by an earlier life; without a future: nobody knows whether they have arrived.
         self._sent: dict[str, tuple[Item, asyncio.Future[t.Any] | None]] = {item.id: (item, None) for item in kept}
-        self._unwritten: list[Item] = []
+        self._draining = False  # in a crowd: what was put off is sent now
+        self._unwritten: list[tuple[float, Item]] = []  # and the loop's time when it was acknowledged
+        self._timer: asyncio.TimerHandle | None = None
         self._entity: Entity | None = None
         self._open = False
         self._preparing: asyncio.Task[None] | None = None
@@ -73,7 +76,7 @@ class Outlet:
         """Begins to send, once the node is as it must be; not while the machine is on its way to another host."""
         if self.parted:
             return
-        self._sent = {**{item.id: (item, None) for item in self._unwritten}, **self._sent}
+        self._sent = {**{item.id: (item, None) for dummy, item in self._unwritten}, **self._sent}
         self._unwritten.clear()
         self._entity = entity
         self._open = False
@@ -96,7 +99,7 @@ class Outlet:
     async def part(self) -> list[Item]:
         """shut(), and what has not arrived for certain."""
         self.parted = True
-        unwritten = list(self._unwritten)
+        unwritten = [item for dummy, item in self._unwritten]
         self.shut()
         flying = [future for dummy, future in self._sent.values() if future is not None]
         if flying:
@@ -108,7 +111,10 @@ class Outlet:
 
     def _pump(self) -> None:
         session = self._entity.session if self._entity is not None and self._open else None
-        if session is None or not session.connected:
+        if session is None or not session.connected or not self._waiting:
+            return
+        if self._agent.calm.crowded and not self._draining:
+            self._agent.calm.put_off(self, self._drain)
             return
         count = min(len(self._waiting), IN_FLIGHT - len(self._sent))
         batch, self._waiting[:count] = self._waiting[:count], []
@@ -116,15 +122,21 @@ class Outlet:
             future = events_node.publish(session, self._node, item.id, ET.fromstring(item.payload))
             self._sent[item.id] = (item, future)
             future.add_done_callback(functools.partial(self._answered, item))
+        self._draining = self._draining and bool(self._waiting)
+
+    def _drain(self) -> None:
+        self._draining = True
+        self._pump()
 
     def _answered(self, item: Item, future: asyncio.Future[t.Any]) -> None:
         fault = None if future.cancelled() else future.exception()
         if not future.cancelled() and fault is None:
             self._sent.pop(item.id, None)
-            self._unwritten.append(item)
+            self._unwritten.append((future.get_loop().time(), item))
             if len(self._unwritten) > UNWRITTEN:
-                self._written(self._unwritten[0])
-            future.get_loop().call_later(WRITTEN, self._written, item)
+                self._forget(_OLDEST)
+            if self._timer is None:
+                self._timer = future.get_loop().call_later(WRITTEN, self._written)
             self._pump()
             return
         self._sent[item.id] = (item, None)
@@ -135,11 +147,18 @@ class Outlet:
                 self._pushes.mark(self._jid, NODE, None)
                 self._prepare()
 
-    def _written(self, item: Item) -> None:
-        """The server has had its time."""
-        if item in self._unwritten:
-            self._unwritten.remove(item)
-            self._outbox.done(item)
+    def _written(self) -> None:
+        """The server has had its time for the first of them."""
+        loop = asyncio.get_running_loop()
+        self._timer = None
+        self._forget(sum(at + WRITTEN <= loop.time() for at, dummy in self._unwritten))
+        if self._unwritten:
+            self._timer = loop.call_at(self._unwritten[0][0] + WRITTEN, self._written)
+
+    def _forget(self, count: int) -> None:
+        oldest, self._unwritten[:count] = self._unwritten[:count], []
+        if oldest:
+            self._outbox.done(*(item for dummy, item in oldest))
 
     def _prepare(self) -> None:
         """Looks after the node where it is not known to be right, and then sends."""

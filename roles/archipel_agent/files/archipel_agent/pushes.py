@@ -56,10 +56,15 @@ class Pushes:
         self._outlets: dict[str, Outlet] = {}
         self.making = asyncio.Semaphore(MAKING)
         self._looked: dict[str, float] = {}  # when a look found a definition to be another, by bare JID
+        # What is not in the outbox yet: it goes there together, once the loop has seen to what it has woken up for.
+        self._new: list[tuple[str, str, str]] = []
+        self._newly_told: dict[str, Told] = {}
+        self._flushing: asyncio.Handle | None = None
         agent.permissions.on_change(self._on_grants)
 
     def close(self) -> None:
         """Closes the database."""
+        self._flush()
         for outlet in self._outlets.values():
             outlet.shut()
         self._outbox.close()
@@ -77,6 +82,8 @@ class Pushes:
         Returns at once; the push is kept until the server has it. What libvirt has an event for is not told here.
         """
         self._tell(entity, [(kind, change)], children=children)
+        # What libvirt does not tell, no later life could make up for.
+        self._flush()
 
     def membership(self, change: str, uuid: str) -> None:
         """Tells that a machine came to this hypervisor or left it: alloc, free, clone, migrate, manage or unmanage."""
@@ -123,8 +130,8 @@ class Pushes:
             self._keep(vm.bare, now)
 
     def _keep(self, jid: str, told: Told) -> None:
-        self._told[jid] = told
-        self._outbox.tell(jid, told)
+        self._told[jid] = self._newly_told[jid] = told
+        self._flush_soon()
 
     def _tell(
         self,
@@ -138,15 +145,28 @@ class Pushes:
         # What an action tells of a machine that it has removed is the hypervisor's alone.
         managed = jids.node(subject) in self._agent.vms
         owners = [hypervisor, subject] if managed else [hypervisor]
-        entries = []
         for kind, change in found:
             date = datetime.datetime.now(datetime.timezone.utc)
             payload = ET.tostring(payloads.push(kind, change, subject, date, children), "unicode")
             number = secrets.token_hex(8)
-            entries += [(owner, number, payload) for owner in owners]
+            self._new += [(owner, number, payload) for owner in owners]
         if told is not None:
-            self._told[subject] = told
-        for item in self._outbox.add(entries, subject, told):
+            self._told[subject] = self._newly_told[subject] = told
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        if self._flushing is None:
+            self._flushing = asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        """Keeps what is new, all of it or nothing, and hands it on."""
+        if self._flushing is None:
+            return
+        self._flushing.cancel()
+        self._flushing = None
+        new, told = self._new, self._newly_told
+        self._new, self._newly_told = [], {}
+        for item in self._outbox.add(new, told):
             self.outlet(item.owner).add(item)
 
     # Nodes
@@ -202,6 +222,7 @@ class Pushes:
 
     def forget(self, jid: str) -> None:
         """Drops everything about an entity that is managed here no more; its node is left alone."""
+        self._flush()
         outlet = self._outlets.pop(jid, None)
         if outlet is not None:
             outlet.shut()
@@ -215,6 +236,7 @@ class Pushes:
 
     async def part(self, jid: str) -> dict[str, t.Any]:
         """Ends telling of a machine here; what its next agent must know to go on: {"told": [...], "items": [...]}."""
+        self._flush()
         items = await self.outlet(jid).part()
         told = self._told.get(jid)
         return {
@@ -241,4 +263,5 @@ class Pushes:
                 entries.append((jid, str(item["id"]), payloads.parse_push(item["payload"])))
             except (errors.MalformedRequest, KeyError, TypeError) as fault:
                 log.warning("a push that came with %s is dropped: %r", jid, fault)
+        self._flush()
         self._kept[jid] = self._outbox.add(entries)

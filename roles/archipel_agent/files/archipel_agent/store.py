@@ -84,6 +84,7 @@ class Row:
 
 _COLUMNS = tuple(field.name for field in dataclasses.fields(Row))
 _SELECTED = ", ".join(_COLUMNS)
+_INSERT = f"INSERT INTO virtualmachines ({_SELECTED}) VALUES ({', '.join('?' * len(_COLUMNS))})"
 
 
 class ForeignDatabase(Exception):
@@ -91,11 +92,18 @@ class ForeignDatabase(Exception):
 
 
 class Store:
-    """The database of one hypervisor. Each change is durable when its method returns (0.1 to 5 ms)."""
+    """The database of one hypervisor. Each change is durable when its method returns (0.1 to 5 ms).
+
+    Rows and intentions are asked for at each step, so they are in memory, too: nobody else writes while the agent runs.
+    """
 
     def __init__(self, path: str | pathlib.Path) -> None:
         """Raises ForeignDatabase where the file is that of Archipel 0.6, which has the same name."""
         self._database = database.opened(path, _SCHEMA, check=functools.partial(_refuse_foreign, path))
+        found = self._database.execute(f"SELECT {_SELECTED} FROM virtualmachines")
+        self._rows = {row.jid: row for row in map(_row, found)}
+        begun = self._database.execute("SELECT uuid, action, details FROM unfinished")
+        self._unfinished = {uuid: Unfinished(uuid, action, json.loads(details)) for uuid, action, details in begun}
 
     def close(self) -> None:
         """Closes the file."""
@@ -103,25 +111,18 @@ class Store:
 
     def rows(self) -> list[Row]:
         """Every managed virtual machine."""
-        found = self._database.execute(f"SELECT {_SELECTED} FROM virtualmachines ORDER BY jid")
-        return [_row(values) for values in found]
+        return sorted(self._rows.values(), key=lambda row: row.jid)
 
     def row(self, jid: str) -> Row | None:
         """One virtual machine, given its bare JID."""
-        query = f"SELECT {_SELECTED} FROM virtualmachines WHERE jid = ?"
-        values = self._database.execute(query, (jid,)).fetchone()
-        return None if values is None else _row(values)
+        return self._rows.get(jid)
 
     def add(self, jid: str, name: str, password: str, registered: bool = False) -> Row:
         """A new row; raises sqlite3.IntegrityError where there is one."""
         now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-        self._database.execute(
-            "INSERT INTO virtualmachines (jid, password, creation_date, name, registered) VALUES (?, ?, ?, ?, ?)",
-            (jid, password, now, name, registered),
-        )
-        row = self.row(jid)
-        if row is None:
-            raise sqlite3.IntegrityError(f"the row of {jid} vanished")
+        row = Row(jid, password, now, "", name, registered, None, False, None, False)
+        self._database.execute(_INSERT, dataclasses.astuple(row))
+        self._rows[jid] = row
         return row
 
     def change(self, jid: str, **values: t.Any) -> None:
@@ -131,11 +132,14 @@ class Store:
             raise ValueError(f"no such column: {', '.join(sorted(unknown))}")
         columns = ", ".join(f"{name} = ?" for name in values)
         self._database.execute(f"UPDATE virtualmachines SET {columns} WHERE jid = ?", (*values.values(), jid))
+        if jid in self._rows:
+            self._rows[jid] = dataclasses.replace(self._rows[jid], **values)
 
     def remove(self, jid: str) -> None:
         """Deletes a row and its profile; none there is no error."""
         self._database.execute("DELETE FROM profiles WHERE jid = ?", (jid,))
         self._database.execute("DELETE FROM virtualmachines WHERE jid = ?", (jid,))
+        self._rows.pop(jid, None)
 
     def profile(self, jid: str) -> dict[str, str]:
         """The fields of an entity's vCard that are its own."""
@@ -154,12 +158,12 @@ class Store:
 
     def adopt(self, rows: t.Iterable[Row], entities: t.Iterable[str]) -> None:
         """New rows, and whose state was taken over: all of it or nothing."""
-        marks = ", ".join("?" * len(_COLUMNS))
+        adopted = list(rows)
         with self._database:
             self._database.execute("BEGIN IMMEDIATE")
-            query = f"INSERT INTO virtualmachines ({_SELECTED}) VALUES ({marks})"
-            self._database.executemany(query, [dataclasses.astuple(row) for row in rows])
+            self._database.executemany(_INSERT, [dataclasses.astuple(row) for row in adopted])
             self._database.executemany("INSERT INTO adopted VALUES (?)", [(jid,) for jid in entities])
+        self._rows.update((row.jid, row) for row in adopted)
 
     # The hypervisor's tags
 
@@ -219,18 +223,19 @@ class Store:
         """Remembers what is about to be done to a machine; raises sqlite3.IntegrityError where something is."""
         values = (uuid, action, json.dumps(details or {}))
         self._database.execute("INSERT INTO unfinished (uuid, action, details) VALUES (?, ?, ?)", values)
-        return Unfinished(uuid, action, dict(details or {}))
+        begun = self._unfinished[uuid] = Unfinished(uuid, action, dict(details or {}))
+        return begun
 
     def end(self, uuid: str) -> None:
         """It is done, or taken back."""
         self._database.execute("DELETE FROM unfinished WHERE uuid = ?", (uuid,))
+        self._unfinished.pop(uuid, None)
 
     def unfinished(self, uuid: str | None = None) -> list[Unfinished]:
         """Every intention, or that on one machine."""
-        found = self._database.execute(
-            "SELECT uuid, action, details FROM unfinished WHERE ? IS NULL OR uuid = ?", (uuid, uuid)
-        )
-        return [Unfinished(which, action, json.loads(details)) for which, action, details in found]
+        if uuid is None:
+            return list(self._unfinished.values())
+        return [self._unfinished[uuid]] if uuid in self._unfinished else []
 
 
 def _refuse_foreign(path: str | pathlib.Path, found: sqlite3.Connection) -> None:

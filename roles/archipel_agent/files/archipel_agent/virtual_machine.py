@@ -60,7 +60,13 @@ class VirtualMachineEntity(MachineAccount):
         if state is not None:
             self._show_state(state)
         if event in _LOOK_AFTER:
-            self.agent.spawn(self.refresh(), f"look at {self.uuid}")
+            if self.agent.calm.crowded:
+                self.agent.calm.put_off(self, self._look)
+            else:
+                self._look()
+
+    def _look(self) -> None:
+        self.agent.spawn(self.refresh(), f"look at {self.uuid}")
 
     async def refresh(self) -> None:
         """Looks at the domain; an event that comes meanwhile knows better, and has its own look."""
