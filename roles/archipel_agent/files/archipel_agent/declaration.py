@@ -156,7 +156,7 @@ async def _answer(
         async with gate.aside():
             await asyncio.gather(*waits)
     if with_facts:
-        await _add_facts(agent, results)
+        await _add_facts(agent, [one for one in results if "vm" not in one])
     return wire.encode({"results": results})
 
 
@@ -174,6 +174,8 @@ async def _waited(found: Result, wait: readiness.Wait) -> None:
 
 async def _add_facts(agent: t.Any, results: list[Result]) -> None:
     uuids = {one["uuid"] for one in results}
+    if not uuids:
+        return
     try:
         machines = await agent.libvirt.call(domains.survey, lambda uuid, name: False, uuids)
     except ArchipelError as exc:
@@ -229,7 +231,11 @@ async def _carried_out(agent: t.Any, request: Request, desired: Desired, snapsho
     log.info("%s (%s): %s", desired.name, desired.uuid, ", ".join(execution.done) or "unchanged")
     made.restart_required += execution.refused
     made.ignored += execution.ignored
-    return _result(desired, made, execution.done, execution.applied_live)
+    found = _result(desired, made, execution.done, execution.applied_live)
+    if execution.machine is not None and not desired.start_delay and not readiness.waits(desired):
+        # Nothing can have become of it since.
+        found["vm"] = facts(agent, execution.machine)
+    return found
 
 
 def _result(desired: Desired, made: plan.Plan, actions: list[str], applied_live: list[str]) -> Result:

@@ -7,26 +7,30 @@ from __future__ import annotations
 
 import typing as t
 
-from archipel_protocol import states
+from archipel_protocol import permissions as names, states
 from archipel_protocol.errors import CODE_DECLARATION, ArchipelError, LibvirtError
 
 from . import domain_xml, domains, image_chains, live_changes, seeds, storage, volumes
 from .dispatch import Request
+from .domains import Machine
+from .libvirt_facade import translate
 from .plan import Do, Plan, Step
-from .prediction import ignored
+from .prediction import Prediction, ignored
 from .wanted import Desired
 
 # Seconds for what starts a process, or writes to storage.
 _LONG = 180.0
 # A guest that has just begun to boot does not hear the power button, so it is pressed again.
 _PRESS_AGAIN = 10.0
+_STARTS = (Do.START, Do.START_PAUSED)
 
 
 class Execution:
     """The steps of one plan on one machine; ``done`` tells people what was done, also where it then failed.
 
     ``applied_live`` are those of it that the running guest has seen, and ``refused`` what it could not be given;
-    ``ignored`` are paths of what is stated and libvirt has not kept.
+    ``ignored`` are paths of what is stated and libvirt has not kept. ``machine`` is what was started, where it was seen
+    without another look.
 
     ``expected`` is the definition that the plan was made for, None if there was none.
     """
@@ -36,6 +40,7 @@ class Execution:
         self.applied_live: list[str] = []
         self.refused: list[str] = []
         self.ignored: list[str] = []
+        self.machine: Machine | None = None
         self._agent = agent
         self._request = request
         self._desired = desired
@@ -44,8 +49,13 @@ class Execution:
 
     async def run(self, plan: Plan) -> None:
         """Take the steps; raises ArchipelError at the first that fails."""
-        for step in plan.steps:
+        steps = list(plan.steps)
+        while steps:
+            step, *steps = steps
             try:
+                if self._expected is None and step.do is Do.DEFINE and steps and steps[0].do in _STARTS:
+                    await self._define_and_start(step, steps.pop(0))
+                    continue
                 also = await _STEPS[step.do](self, step)
             except ArchipelError as exc:
                 if self._newly_managed:
@@ -87,16 +97,43 @@ class Execution:
         xml = domain_xml.serialise(prediction.definition)
         kept = await self._call(domains.define, self._desired.uuid, self._expected, xml)
         self._newly_managed = False
+        try:
+            self.ignored = self._left_out(prediction, kept)
+        except ArchipelError:
+            self.done.append(step.label)
+            raise
+
+    async def _define_and_start(self, step: Step, start: Step) -> None:
+        """Both steps of a machine that has no definition yet, in one call."""
+        prediction, paused = step.argument, start.do is Do.START_PAUSED
+        trusted = self._request.permits(names.HOST_ACCESS)
+
+        def judge(connection: t.Any, kept: str) -> None:
+            self._left_out(prediction, kept)
+            if not trusted:
+                image_chains.refuse(image_chains.images_outside(connection, domain_xml.parse_domain(kept)))
+
+        xml = domain_xml.serialise(prediction.definition)
+        begun = await self._call(domains.define_and_start, self._desired.uuid, xml, judge, paused)
+        self._newly_managed = False
+        self.done.append(step.label)
+        if begun.fault is not None:
+            raise begun.fault if isinstance(begun.fault, ArchipelError) else translate(begun.fault)
+        self.ignored = self._left_out(prediction, begun.kept)
+        self.done.append(start.label)
+        self.machine = begun.machine
+
+    def _left_out(self, prediction: Prediction, kept: str) -> list[str]:
+        """What libvirt, whose definition is ``kept``, did not keep; ArchipelError where it was to be foretold."""
         found = domain_xml.parse_domain(kept)
         if not prediction.exact:
             stated = domain_xml.parse_domain(self._desired.domain)
-            self.ignored = list(ignored(stated, prediction.definition, found))
-            return
+            return list(ignored(stated, prediction.definition, found))
         different = domain_xml.changes(prediction.definition, found)
         if different:
-            self.done.append(step.label)
             paths = ", ".join(change.path for change in different)
             raise ArchipelError(f"libvirt kept the definition with differences in {paths}", CODE_DECLARATION)
+        return []
 
     async def _release_if_not_ours(self, fault: ArchipelError) -> None:
         """After a new machine that failed: a domain whose daemon died over the answer may exist all the same."""

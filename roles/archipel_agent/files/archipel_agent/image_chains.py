@@ -33,7 +33,11 @@ async def refuse_start(agent: Agent, request: Request, uuid: str) -> None:
     """Raises PermissionDenied where the start of a machine needs ``host_access`` and the sender has it not."""
     if request.permits(permissions.HOST_ACCESS):
         return
-    reasons = await agent.libvirt.call(at_start, uuid)
+    refuse(await agent.libvirt.call(at_start, uuid))
+
+
+def refuse(reasons: list[str]) -> None:
+    """Raises PermissionDenied where there are reasons not to start a machine."""
     if reasons:
         raise errors.PermissionDenied(f"the start needs the permission 'host_access': {'; '.join(reasons)}")
 
