@@ -45,6 +45,34 @@ def test_a_row_outlives_the_process(store, path):
     again.close()
 
 
+def test_memory_and_file_say_the_same(store, path):
+    other = JID.replace("1", "2")
+    store.add(JID, "web", "secret", registered=True)
+    store.add(other, "db", "secret")
+    store.change(JID, name="www", releasing=True)
+    store.begin(UUID, "clone", {"volumes": [["default", "web.qcow2"]]})
+    store.begin(UUID.replace("1", "2"), "alloc")
+    store.end(UUID.replace("1", "2"))
+    store.remove(other)
+    store.change(other, name="gone")
+    again = Store(path)
+    assert again.rows() == store.rows() and [row.name for row in again.rows()] == ["www"]
+    assert again.row(other) is None and store.row(other) is None
+    assert again.unfinished() == store.unfinished() == store.unfinished(UUID)
+    assert store.unfinished(UUID)[0].details == {"volumes": [["default", "web.qcow2"]]}
+    again.close()
+
+
+def test_what_the_file_refuses_is_not_in_memory(store, path):
+    store.add(JID, "web", "secret")
+    store.begin(UUID, "clone")
+    with pytest.raises(sqlite3.IntegrityError):
+        store.begin(UUID, "alloc")
+    with pytest.raises(sqlite3.IntegrityError):
+        store.change(JID, name=None)
+    assert (store.unfinished(UUID)[0].action, store.row(JID).name) == ("clone", "web")
+
+
 def test_a_machine_has_one_row(store):
     store.add(JID, "web", "secret")
     with pytest.raises(sqlite3.IntegrityError):
