@@ -66,7 +66,9 @@ class VirtualMachineEntity(MachineAccount):
                 self._look()
 
     def _look(self) -> None:
-        self.agent.spawn(self.refresh(), f"look at {self.uuid}")
+        # It may have gone since that was put off.
+        if self.agent.vms.get(self.uuid) is self:
+            self.agent.spawn(self.refresh(), f"look at {self.uuid}")
 
     async def refresh(self) -> None:
         """Looks at the domain; an event that comes meanwhile knows better, and has its own look."""
