@@ -157,6 +157,9 @@ async def _answer(
             await asyncio.gather(*waits)
     if with_facts:
         await _add_facts(agent, [one for one in results if "vm" not in one])
+    else:
+        for one in results:
+            one.pop("vm", None)
     return wire.encode({"results": results})
 
 
