@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import uuid
+from xml.sax.saxutils import escape
 
 import pytest
 from people import CONTROL, HYPERVISOR, Machine, answers, manage, until
@@ -14,6 +17,7 @@ from xmpp_stream import CLIENT, Refused
 PUBSUB = "http://jabber.org/protocol/pubsub"
 EVENT = f"{{{PUBSUB}#event}}"
 PERMISSIONS = "archipel:permissions"
+MACHINE = "<domain type='qemu'><memory unit='MiB'>32</memory><os><type arch='x86_64'>hvm</type></os></domain>"
 
 
 def node_of(jid: str) -> str:
@@ -134,6 +138,30 @@ def test_virsh_is_told_in_order_on_both_nodes(managed, reader, hypervisor):
     told = [CREATED, SUSPENDED, RESUMED, SHUTDOWN, SHUTOFF, DEFINED, CREATED, CRASHED]
     assert reader.changes(managed.jid) == told
     assert reader.changes(hypervisor, managed.jid) == told
+
+
+def test_of_machines_that_are_made_together_all_is_told_and_each_change_once(reader, hypervisor, automation):
+    uuids = [str(uuid.uuid4()) for dummy in range(12)]
+
+    def declare(**wanted):
+        vms = [{"uuid": one, "name": f"told-{one[:8]}", "domain": MACHINE, **wanted} for one in uuids]
+        answer = automation.act(hypervisor, "archipel:declaration", "apply", escape(json.dumps({"vms": vms})))
+        assert [one.get("error") for one in json.loads(answer.text)["results"]] == [None] * len(vms)
+
+    reader.listen()
+    reader.told.clear()
+    declare(state="running")
+    try:
+        reader.listen()
+        before = len(reader.told)
+        for one in uuids:
+            assert reader.changes(hypervisor, f"{one}@{reader.domain}") == [DEFINED, CREATED]
+        # None of them comes again.
+        reader.listen()
+        assert len(reader.told) == before
+        assert reader.changes(hypervisor) == [("hypervisor", "alloc")] * len(uuids)
+    finally:
+        declare(state="absent", force=True)
 
 
 def test_who_holds_no_presence_is_refused(managed, account, hypervisor):
