@@ -36,6 +36,11 @@ class Standing(t.NamedTuple):
         """Whether it is off because its process died."""
         return self.state == states.SHUTOFF and self.reason == libvirt.VIR_DOMAIN_SHUTOFF_CRASHED
 
+    @property
+    def starting(self) -> bool:
+        """Whether it is being started; QEMU is there before its processors go on."""
+        return self.state == states.PAUSED and self.reason == libvirt.VIR_DOMAIN_PAUSED_STARTING_UP
+
 
 def standings(connection: libvirt.virConnect) -> dict[str, Standing]:
     """Every domain, by UUID."""

@@ -91,6 +91,9 @@ class VirtualMachineEntity(MachineAccount):
 
     def stands(self, found: Standing | None) -> None:
         """Takes over what libvirt says."""
+        if found is not None and found.starting:
+            # What comes of it, an event tells.
+            return
         self.agent.pushes.stands(self, found)
         if found is None:
             self.state = None
