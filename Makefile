@@ -43,7 +43,7 @@ lint: setup ## ansible-lint (production), yamllint, ruff, shellcheck, changelog 
 	ansible-lint
 	yamllint --strict .
 	ruff check .
-	git ls-files ':!*.j2' | xargs grep -lE '^#!/(bin/sh|usr/bin/env bash)' | xargs shellcheck
+	git ls-files ':!*.j2' | xargs awk 'FNR == 1 && /^#!\/(bin\/sh|usr\/bin\/env bash)/ { print FILENAME }' | xargs shellcheck
 	antsibull-changelog lint
 
 .PHONY: docs
