@@ -88,7 +88,7 @@ class _Run:
             if isinstance(decision, ArchipelError):
                 self.outcomes.append(Outcome(_spec.label(spec), error=decision))
             else:
-                new = decision.host is not None and decision.existing is None
+                new = decision.host is not None and decision.existing is None and spec["state"] != "absent"
                 known = Outcome(decision.name, vm=decision.existing, created=new, warning=decision.warning)
                 self.outcomes.append(known)
         self.heirs = self._heirs()
@@ -309,7 +309,7 @@ class _Run:
         decision, outcome = self._decision(step.index), self.outcomes[step.index]
         before, after = dict(result.get("before") or {}), dict(result.get("after") or {})
         actions = list(result.get("actions", []))
-        if result.get("changed") and decision.existing is None:
+        if result.get("changed") and outcome.created:
             after["hypervisor"] = decision.host
         if step.index in self.manner.graceful:
             # In check mode one plan stands for both steps. What is gone has no state.

@@ -213,7 +213,9 @@ def _decide_new(spec: Spec, fleet: Fleet) -> Decision:
             "assume_lost".format(name, " or ".join(silent), "; ".join(fleet.silent[node] for node in silent))
         )
     if spec["state"] == "absent":
-        return Decision(name, uuid, None)
+        # Where somebody undefined it past its agent, its account is still to go.
+        holders = fleet.holders.get(uuid)
+        return Decision(name, uuid, holders[0] if holders else None)
     if spec["name"] is None:
         raise Conflict(f"uuid: {uuid} was found on no hypervisor, and a new virtual machine needs a name")
     host = _host_of_new(spec, fleet, name, uuid)

@@ -238,6 +238,12 @@ def test_a_machine_that_was_undefined_past_its_agent_is_made_there_again():
     )
 
 
+def test_what_was_undefined_past_its_agent_is_absent_once_the_agent_has_let_it_go():
+    held = decide(spec(name="web", state="absent"), fleet(holders={WEB: ["hv2"]}))
+    assert (held.host, held.existing, held.target) == ("hv2", None, None)
+    assert decide(spec(name="web", state="absent"), fleet()).host is None
+
+
 def test_a_machine_whose_account_is_still_on_its_way():
     with pytest.raises(Conflict) as caught:
         decide(spec(**NEW), fleet([vm("hv2", managed=False)], holders={WEB: ["hv1"]}))
