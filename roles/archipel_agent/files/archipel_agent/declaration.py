@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+import functools
 import logging
 import typing as t
 
@@ -263,14 +265,7 @@ async def _plan(agent: t.Any, request: Request, desired: Desired, snapshot: Snap
     existing = None
     if machine is not None:
         definition = domain_xml.parse_domain(machine.xml, "the definition")
-        existing = plan.Existing(
-            machine.name,
-            machine.state,
-            machine.persistent,
-            machine.autostart,
-            definition,
-            _running(machine, definition),
-        )
+        existing = plan.Existing(machine.name, machine.state, machine.persistent, machine.autostart, definition)
     if desired.state == "absent":
         own = []
         if existing is not None and desired.remove_disks == "owned":
@@ -283,7 +278,9 @@ async def _plan(agent: t.Any, request: Request, desired: Desired, snapshot: Snap
         changes = await seeds.resolve(agent, desired, stated, existing and existing.definition, changes)
         made = [(volume["pool"], volume["name"]) for volume in changes.owned]
         metadata.record(existing and existing.definition, stated, desired.protected, made)
-        normalise = look.beside(_normalise(agent, request, existing, stated))
+        # What runs is looked at while libvirt's driver is at work, or else when nothing is left to do but that.
+        runs = functools.cache(functools.partial(_running, machine, existing and existing.definition))
+        normalise = look.beside(_normalise(agent, request, existing, stated), runs)
         predicted, ignored = await _predict(agent, normalise, desired, stated, existing)
     except PermissionDenied:
         raise
@@ -297,6 +294,8 @@ async def _plan(agent: t.Any, request: Request, desired: Desired, snapshot: Snap
     if not request.permits(names.HOST_ACCESS):
         definition = None if predicted is None else predicted.definition
         _refuse(request, await _host_access(agent, definition, changes, look))
+    if existing is not None:
+        existing = dataclasses.replace(existing, running=runs())
     found = plan.change(existing, desired, predicted, changes)
     stays = None if existing is None or found.starts else existing.running
     becomes = predicted.definition if predicted is not None else existing and existing.definition
@@ -308,9 +307,9 @@ async def _plan(agent: t.Any, request: Request, desired: Desired, snapshot: Snap
     return found
 
 
-def _running(machine: Machine, definition: Element) -> Element | None:
+def _running(machine: Machine | None, definition: Element | None) -> Element | None:
     """What an active machine has."""
-    if not machine.live:
+    if machine is None or definition is None or not machine.live:
         return None
     live = domain_xml.parse_domain(machine.live, "the running machine")
     processor = domain_xml.parse(machine.processor, "the processor") if machine.processor else None

@@ -9,8 +9,11 @@ libvirt itself looks at most of this only when the machine starts.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os.path
 import typing as t
+
+from archipel_protocol.errors import ArchipelError
 
 from . import describe, domain_xml, host_access, installed
 from .domain_xml import Element, attribute_of, text_of
@@ -34,12 +37,22 @@ class Look:
         self._libvirt, self._stated, self._has_host_access = facade, stated, has_host_access
         self._begun: asyncio.Future[tuple[list[str], frozenset[str]]] | None = None
 
-    def beside(self, normalise: Normalise) -> Normalise:
-        """``normalise``, whose first question begins the look, too."""
+    def beside(self, normalise: Normalise, meanwhile: t.Callable[[], object] | None = None) -> Normalise:
+        """``normalise``, whose first question begins the look, too, and has ``meanwhile()`` done.
+
+        An ArchipelError of that is nobody's here.
+        """
+        todo = [] if meanwhile is None else [meanwhile]
 
         async def both(xml: str, domain_type: str) -> str | None:
             self._begin("" if self._has_host_access else xml)
-            return await normalise(xml, domain_type)
+            answer = asyncio.ensure_future(normalise(xml, domain_type))
+            # It asks, and then there is time.
+            await asyncio.sleep(0)
+            with contextlib.suppress(ArchipelError):
+                while todo:
+                    todo.pop()()
+            return await answer
 
         return both
 
