@@ -53,16 +53,18 @@ def test_few_machines_are_seen_as_they_are_among_many():
 
         wanted = {await facade.call(define, number): f"other-{number}" for number in range(domains.FEW + 1)}
         absent = {"00000000-0000-4000-8000-000000000001": "none", "00000000-0000-4000-8000-000000000002": "other"}
-        many = await facade.call(snapshots.survey, {**wanted, **absent})
+        many = await snapshots.take(facade, {**wanted, **absent})
         assert set(many.machines) == set(wanted)
         assert {machine.autostart for machine in many.machines.values()} == {True, False}
         for one, name in {**wanted, **absent}.items():
-            seen = await facade.call(snapshots.look, one, name)
+            seen = await snapshots.look(facade, one, name)
             assert seen.machines == {key: machine for key, machine in many.machines.items() if key == one}
             assert seen.owners.get(name) == many.owners.get(name)
+            assert await seen.runs == {key: has for key, has in (await many.runs).items() if key == one}
+        assert len(await many.runs) == sum(machine.active for machine in many.machines.values()) == 3
         assert seen.owners == {"other": uuid}
         renamed = next(iter(wanted))
-        return (await facade.call(snapshots.look, renamed, "other")).owners, renamed, uuid
+        return (await snapshots.look(facade, renamed, "other")).owners, renamed, uuid
 
     owners, renamed, uuid = asyncio.run(on_test_driver(work))
     assert owners == {"other-0": renamed, "other": uuid}

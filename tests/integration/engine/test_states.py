@@ -220,7 +220,7 @@ def test_who_is_interrupted_between_two_steps_is_helped_by_the_next_run(hypervis
     ((desired,), dummy) = wanted.machines({"vms": [after]})
 
     async def interrupted():
-        snapshot = await hypervisor.agent.libvirt.call(snapshots.look, desired.uuid, desired.name)
+        snapshot = await snapshots.look(hypervisor.agent.libvirt, desired.uuid, desired.name)
         made = await declaration._plan(hypervisor.agent, Request(), desired, snapshot)
         machine = snapshot.machines.get(desired.uuid)
         made.steps = made.steps[:steps]

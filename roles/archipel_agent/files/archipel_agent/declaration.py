@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import functools
 import logging
 import typing as t
 
@@ -135,7 +134,7 @@ async def _answer(
 ) -> str:
     desired, with_facts = wanted.machines(wire.decode(request.text))
     names_of = {one.uuid: one.name for one in desired}
-    snapshot = await agent.libvirt.call(snapshots.survey, names_of, any(map(_states_autostart, desired)))
+    snapshot = await snapshots.take(agent.libvirt, names_of, any(map(_states_autostart, desired)))
     turns = asyncio.Semaphore(_AT_ONCE)
 
     async def done(one: Desired) -> tuple[Result, readiness.Wait | None]:
@@ -215,7 +214,7 @@ async def _applied(
     async with agent.lock(desired.uuid):
         if desired.uuid in snapshot.machines or agent.is_managed(desired.uuid):
             # Whoever held the lock before may have changed anything. One that comes past us is a conflict.
-            snapshot = await agent.libvirt.call(snapshots.look, desired.uuid, desired.name, _states_autostart(desired))
+            snapshot = await snapshots.look(agent.libvirt, desired.uuid, desired.name, _states_autostart(desired))
         made = await _plan(agent, request, desired, snapshot)
         old = await readiness.before(agent, desired, snapshot.machines.get(desired.uuid), made)
         found = await _carried_out(agent, request, desired, snapshot, made)
@@ -278,9 +277,9 @@ async def _plan(agent: t.Any, request: Request, desired: Desired, snapshot: Snap
         changes = await seeds.resolve(agent, desired, stated, existing and existing.definition, changes)
         made = [(volume["pool"], volume["name"]) for volume in changes.owned]
         metadata.record(existing and existing.definition, stated, desired.protected, made)
-        # What runs is looked at while libvirt's driver is at work, or else when nothing is left to do but that.
-        runs = functools.cache(functools.partial(_running, machine, existing and existing.definition))
-        normalise = look.beside(_normalise(agent, request, existing, stated), runs)
+        # While libvirt's driver is at work, or else when nothing is left to do but that.
+        has = _Running(snapshot, desired.uuid, existing)
+        normalise = look.beside(_normalise(agent, request, existing, stated), has.look)
         predicted, ignored = await _predict(agent, normalise, desired, stated, existing)
     except PermissionDenied:
         raise
@@ -295,7 +294,7 @@ async def _plan(agent: t.Any, request: Request, desired: Desired, snapshot: Snap
         definition = None if predicted is None else predicted.definition
         _refuse(request, await _host_access(agent, definition, changes, look))
     if existing is not None:
-        existing = dataclasses.replace(existing, running=runs())
+        existing = dataclasses.replace(existing, running=await has.look())
     found = plan.change(existing, desired, predicted, changes)
     stays = None if existing is None or found.starts else existing.running
     becomes = predicted.definition if predicted is not None else existing and existing.definition
@@ -307,13 +306,24 @@ async def _plan(agent: t.Any, request: Request, desired: Desired, snapshot: Snap
     return found
 
 
-def _running(machine: Machine | None, definition: Element | None) -> Element | None:
-    """What an active machine has."""
-    if machine is None or definition is None or not machine.live:
-        return None
-    live = domain_xml.parse_domain(machine.live, "the running machine")
-    processor = domain_xml.parse(machine.processor, "the processor") if machine.processor else None
-    return running.comparable(live, definition, processor)
+class _Running:
+    """What an active machine has, looked at once."""
+
+    def __init__(self, snapshot: Snapshot, uuid: str, existing: plan.Existing | None) -> None:
+        self._snapshot, self._uuid, self._existing = snapshot, uuid, existing
+        self._found: Element | None = None
+
+    async def look(self) -> Element | None:
+        """As running.comparable() makes it; None of one that does not run."""
+        existing = self._existing
+        if self._found is None and existing is not None and existing.active:
+            # Other plans wait for the same.
+            runs = (await asyncio.shield(self._snapshot.runs)).get(self._uuid)
+            if runs is not None:
+                live = domain_xml.parse_domain(runs.xml, "the running machine")
+                processor = domain_xml.parse(runs.processor, "the processor") if runs.processor else None
+                self._found = running.comparable(live, existing.definition, processor)
+        return self._found
 
 
 def _check_identity(agent: t.Any, desired: Desired, snapshot: Snapshot) -> None:

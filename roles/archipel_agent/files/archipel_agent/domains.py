@@ -44,13 +44,18 @@ class Machine:
     vcpus: int
     tags: tuple[str, ...] = ()
     xml: str = ""
-    live: str = ""  # of an active one whose definition was asked for: what runs, SECURE
-    processor: str = ""  # the <cpu/> that the same was started with
 
     @property
     def active(self) -> bool:
         """Whether the domain runs, in whatever way."""
         return self.state in states.ACTIVE
+
+
+class Running(t.NamedTuple):
+    """What an active domain has: its XML, SECURE, and the <cpu/> that it was started with, empty if none was stated."""
+
+    xml: str
+    processor: str
 
 
 class Identity(t.NamedTuple):
@@ -88,13 +93,16 @@ def survey(
     only: t.Collection[str] | None = None,
     known: Listing | None = None,
     with_autostart: bool = True,
+    handles: dict[str, libvirt.virDomain] | None = None,
 ) -> list[Machine]:
     """All domains, or those whose UUIDs are in ``only``; ``with_xml(uuid, name)`` tells whose definition is wanted.
 
-    ``known`` is a listing that was just made, and without ``only`` the domains in it are all.
+    ``known`` is a listing that was just made, and without ``only`` the domains in it are all. ``handles`` gets those of
+    libvirt's, by UUID.
     """
+    handles = {} if handles is None else handles
     if only is not None and len(only) <= FEW:
-        return list(filter(None, (_look(connection, uuid, with_xml, with_autostart) for uuid in only)))
+        return list(filter(None, (_look(connection, uuid, with_xml, with_autostart, handles) for uuid in only)))
     known = known or listing(connection)
     wanted = {one.uuid for one in known.identities if only is None or one.uuid in only}
     found = []
@@ -106,6 +114,7 @@ def survey(
         sets = (known.saved, known.persistent, known.autostart)
         try:
             found.append(_machine(domain, details, *(uuid in one for one in sets)))
+            handles[uuid] = domain
         except libvirt.libvirtError as fault:
             # Undefined between the listing and the look at it.
             if fault.get_error_code() not in _GONE:
@@ -123,11 +132,27 @@ def look(connection: libvirt.virConnect, uuid: str) -> Machine | None:
     return _look(connection, uuid, lambda uuid, name: True)
 
 
+def running(domain: libvirt.virDomain) -> Running | None:
+    """What an active domain has; None of one that is gone."""
+    try:
+        return Running(domain.XMLDesc(_LIVE_DUMP), started.processor(domain))
+    except libvirt.libvirtError as fault:
+        if fault.get_error_code() in _GONE:
+            return None
+        raise
+
+
 def _look(
-    connection: libvirt.virConnect, uuid: str, with_xml: t.Callable[[str, str], bool], with_autostart: bool = True
+    connection: libvirt.virConnect,
+    uuid: str,
+    with_xml: t.Callable[[str, str], bool],
+    with_autostart: bool = True,
+    handles: dict[str, libvirt.virDomain] | None = None,
 ) -> Machine | None:
     try:
         domain = connection.lookupByUUIDString(uuid)
+        if handles is not None:
+            handles[uuid] = domain
         # One that does not run has a definition, or it would not be.
         off = domain.ID() < 0
         persistent = off or bool(domain.isPersistent())
@@ -147,7 +172,6 @@ def _machine(
     state, memory, dummy, vcpus, dummy = domain.info()
     if state == states.SHUTOFF and saved:
         state = states.SAVED
-    active = with_xml and state in states.ACTIVE
     xml = domain.XMLDesc(_DUMP) if with_xml else ""
     return Machine(
         uuid=domain.UUIDString(),
@@ -159,8 +183,6 @@ def _machine(
         vcpus=vcpus,
         tags=_tags(domain, persistent) if (ns.TAGS in xml if with_xml else tagged) else (),
         xml=xml,
-        live=domain.XMLDesc(_LIVE_DUMP) if active else "",
-        processor=started.processor(domain) if active else "",
     )
 
 

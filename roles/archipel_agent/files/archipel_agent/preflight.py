@@ -37,7 +37,7 @@ class Look:
         self._libvirt, self._stated, self._has_host_access = facade, stated, has_host_access
         self._begun: asyncio.Future[tuple[list[str], frozenset[str]]] | None = None
 
-    def beside(self, normalise: Normalise, meanwhile: t.Callable[[], object] | None = None) -> Normalise:
+    def beside(self, normalise: Normalise, meanwhile: t.Callable[[], t.Awaitable[object]] | None = None) -> Normalise:
         """``normalise``, whose first question begins the look, too, and has ``meanwhile()`` done.
 
         An ArchipelError of that is nobody's here.
@@ -47,12 +47,16 @@ class Look:
         async def both(xml: str, domain_type: str) -> str | None:
             self._begin("" if self._has_host_access else xml)
             answer = asyncio.ensure_future(normalise(xml, domain_type))
-            # It asks, and then there is time.
-            await asyncio.sleep(0)
-            with contextlib.suppress(ArchipelError):
-                while todo:
-                    todo.pop()()
-            return await answer
+            try:
+                # It asks, and then there is time.
+                await asyncio.sleep(0)
+                with contextlib.suppress(ArchipelError):
+                    while todo:
+                        await todo.pop()()
+                return await answer
+            except asyncio.CancelledError:
+                answer.cancel()
+                raise
 
         return both
 
