@@ -40,10 +40,10 @@ class Threads:
         """
         # Whoever has it does what comes next: a thread the work, or who takes it back nothing.
         claim = threading.Lock()
-        self._busy += 1
-        if self._busy > self._made < self._most:
+        if self._busy >= self._made < self._most:
+            threading.Thread(target=self._serve, name=f"{self._name}_{self._made + 1}", daemon=True).start()
             self._made += 1
-            threading.Thread(target=self._serve, name=f"{self._name}_{self._made}", daemon=True).start()
+        self._busy += 1
         self._calls.put((asyncio.get_running_loop(), claim, work, back))
 
         def take_back() -> bool:
