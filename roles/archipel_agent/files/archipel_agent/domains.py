@@ -236,9 +236,8 @@ def _define(connection: libvirt.virConnect, uuid: str, expected: str | None, xml
 
 
 class Begun(t.NamedTuple):
-    """A machine that was defined: what libvirt made of ``xml``, and the machine that was started or why it was not."""
+    """What became of a machine that was defined: it was started, or why not."""
 
-    kept: str
     machine: Machine | None = None
     fault: ArchipelError | libvirt.libvirtError | None = None
 
@@ -259,9 +258,9 @@ def define_and_start(
     try:
         judge(connection, kept)
         _start(domain, paused)
-        return Begun(kept, _machine(domain, False, False, True, False, ns.TAGS in kept))
+        return Begun(_machine(domain, False, False, True, False, ns.TAGS in kept))
     except (ArchipelError, libvirt.libvirtError) as fault:
-        return Begun(kept, None, fault)
+        return Begun(None, fault)
 
 
 def rename(connection: libvirt.virConnect, uuid: str, name: str) -> str:

@@ -107,9 +107,10 @@ class Execution:
         """Both steps of a machine that has no definition yet, in one call."""
         prediction, paused = step.argument, start.do is Do.START_PAUSED
         trusted = self._request.permits(names.HOST_ACCESS)
+        left_out: list[str] = []
 
         def judge(connection: t.Any, kept: str) -> None:
-            self._left_out(prediction, kept)
+            left_out.extend(self._left_out(prediction, kept))
             if not trusted:
                 image_chains.refuse(image_chains.images_outside(connection, domain_xml.parse_domain(kept)))
 
@@ -119,7 +120,7 @@ class Execution:
         self.done.append(step.label)
         if begun.fault is not None:
             raise begun.fault if isinstance(begun.fault, ArchipelError) else translate(begun.fault)
-        self.ignored = self._left_out(prediction, begun.kept)
+        self.ignored = left_out
         self.done.append(start.label)
         self.machine = begun.machine
 
