@@ -125,8 +125,15 @@ class Client:
 
     async def _ask(self, request: Request) -> ET.Element | ArchipelError | None:
         timeout = self.options.timeout if request.timeout is None else request.timeout
-        answer = asyncio.ensure_future(self._session.ask(request.to, request.payload, request.kind, timeout))
-        watch = asyncio.ensure_future(self._watch(request.to) if request.to else asyncio.Future())
+        work = self._session.ask(request.to, request.payload, request.kind, timeout)
+        if request.to is None or timeout <= self.options.timeout:
+            # Over before anybody would be missed.
+            try:
+                return t.cast("ET.Element | None", await work)
+            except ArchipelError as exc:
+                return exc
+        answer = asyncio.ensure_future(work)
+        watch = asyncio.ensure_future(self._watch(request.to))
         await asyncio.wait((answer, watch), return_when=asyncio.FIRST_COMPLETED)
         for task in (answer, watch):
             if not task.done():

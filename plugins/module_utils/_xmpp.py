@@ -20,7 +20,7 @@ from xml.etree import ElementTree as ET
 from ansible.module_utils.basic import missing_required_lib
 
 from . import _errors as errors
-from .archipel_protocol import jids, namespaces as ns, payloads, streams
+from .archipel_protocol import jids, namespaces as ns, payloads, stanzas, streams
 from .archipel_protocol.errors import ArchipelError
 
 try:
@@ -28,8 +28,6 @@ try:
     from slixmpp.util.sasl.client import sasl_mech
     from slixmpp.util.sasl.mechanisms import SCRAM
     from slixmpp.xmlstream import XMLStream
-    from slixmpp.xmlstream.handler import Callback
-    from slixmpp.xmlstream.matcher import MatchIDSender
 
     HAS_SLIXMPP = True
 except ImportError:
@@ -40,6 +38,8 @@ MECHANISMS = frozenset(("SCRAM-SHA-512", "SCRAM-SHA-256", "SCRAM-SHA-1"))
 
 # OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH.
 _NAME_MISMATCH = 62
+
+_IQ = f"{{{stanzas.CLIENT}}}iq"
 
 
 def tls_context(ca_file: str | None) -> ssl.SSLContext:
@@ -100,6 +100,7 @@ if HAS_SLIXMPP:
             super().__init__(jid, password, **({"ssl_context": tls} if takes_context else {}))
             self.our_tls = tls
             self.our_server = server
+            self.our_requests: dict[str, tuple[str | None, asyncio.Future[ET.Element]]] = {}  # receiver, answer, by id
             self.enable_direct_tls = False
             self.enable_plaintext = False
             self.plugin["feature_mechanisms"].use_mechs = set(MECHANISMS)
@@ -123,7 +124,37 @@ if HAS_SLIXMPP:
                 if counts is None:
                     return
                 xml = counts
+            elif xml.tag == _IQ and xml.get("type") in ("result", "error") and xml.get("id") in self.our_requests:
+                # Past slixmpp, which would compare each answer with every request that is under way.
+                self._take_answer(xml)
+                return
             super()._spawn_event(xml)
+
+        def _take_answer(self, iq: ET.Element) -> None:
+            """The server stamps who answers, so an id that was guessed is of no use to others (RFC 6120, 8.1.2.1)."""
+            receiver, answer = self.our_requests[iq.get("id", "")]
+            sender, own = iq.get("from", "").lower(), (self.boundjid.domain, self.boundjid.bare)
+            expected = ("", *own) if receiver is None or receiver in own else (receiver.lower(),)
+            if sender in expected and not answer.done():
+                answer.set_result(iq)
+
+        def our_request(self, to: str | None, payload: ET.Element, kind: str) -> asyncio.Future[ET.Element]:
+            """Sends an <iq/>; the future has its answer."""
+            answer: asyncio.Future[ET.Element] = asyncio.get_running_loop().create_future()
+            number = self.new_id()
+            iq = ET.Element(_IQ, {"type": kind, "id": number, **({"to": to} if to else {})})
+            iq.append(payload)
+            self.our_requests[number] = (to, answer)
+            answer.add_done_callback(lambda done: self.our_requests.pop(number))
+            if self.transport is not None:
+                self.send_raw(stanzas.written(iq))
+            return answer
+
+        def our_end(self, error: ArchipelError) -> None:
+            """Nothing is answered any more."""
+            for dummy, answer in list(self.our_requests.values()):
+                if not answer.done():
+                    answer.set_exception(error)
 
         def reschedule_connection_attempt(self) -> None:
             """One attempt is all: called where slixmpp would start the next one."""
@@ -142,7 +173,7 @@ class Session:
         self._cause = ""
         loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[None] = loop.create_future()
-        self._lost: asyncio.Future[str] = loop.create_future()
+        self._lost = ""  # why it ended
         self._stream = _Stream(self._jid, password, tls, server)
         for event, handler in (
             ("connection_failed", self._on_connection_failed),
@@ -184,26 +215,16 @@ class Session:
         Raises StanzaError, an agent's ArchipelError, NoAnswer, or ServerUnreachable if the session ends.
         """
         asked = "{} to {}".format(_label(payload), to or "the server")
-        stream = self._stream
-        iq = stream.Iq(stype=kind, sto=to, sid=stream.new_id())
-        iq.append(payload)
-        answer: asyncio.Future[ET.Element] = asyncio.get_running_loop().create_future()
-        # Iq.send() of slixmpp 1.17 never ends where an error has none of XMPP's own conditions, as Archipel's have.
-        matcher = MatchIDSender({"id": iq["id"], "self": stream.boundjid, "peer": iq["to"]})
-        handler = Callback(iq["id"], matcher, lambda reply: answer.done() or answer.set_result(reply.xml))
-        stream.register_handler(handler)
-        stream.send(iq)
         try:
-            await asyncio.wait((answer, self._lost), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            stream.remove_handler(iq["id"])
-        if not answer.done():
-            if self._lost.done():
-                raise errors.ServerUnreachable(f"{asked}: no answer, {self._lost.result()}")
-            raise errors.NoAnswer(f"{asked}: no answer within {timeout:g} s")
-        reply = answer.result()
+            if self._lost:
+                raise errors.ServerUnreachable(self._lost)
+            reply = await asyncio.wait_for(self._stream.our_request(to, payload, kind), timeout)
+        except asyncio.TimeoutError:
+            raise errors.NoAnswer(f"{asked}: no answer within {timeout:g} s") from None
+        except errors.ServerUnreachable as exc:
+            raise errors.ServerUnreachable(f"{asked}: no answer, {exc.message}") from None
         if reply.get("type") == "error":
-            raise stanza_error(reply.find(f"{{{stream.default_ns}}}error"), asked)
+            raise stanza_error(reply.find(f"{{{stanzas.CLIENT}}}error"), asked)
         return next(iter(reply), None)
 
     def _expect_domain(self, event: object) -> None:
@@ -283,8 +304,8 @@ class Session:
             self._on_certificate_refused(reason)
         text = "{} closed the connection ({})".format(self._where, self._cause or reason or "no reason given")
         self._fail(errors.ServerUnreachable(text))
-        if not self._lost.done():
-            self._lost.set_result(text)
+        self._lost = self._lost or text
+        self._stream.our_end(errors.ServerUnreachable(text))
 
 
 def _label(payload: ET.Element) -> str:

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from stand_ins import ADMIN, DB_UUID, OPS, PAYLOADS, STRANGER, WEB_UUID, World
 
-from archipel_agent import chat, commands, entity as entities, gate, permissions, stanzas, wanted
-from archipel_protocol import declaration, errors, namespaces as ns, payloads
+from archipel_agent import chat, commands, entity as entities, gate, permissions, wanted
+from archipel_protocol import declaration, errors, namespaces as ns, payloads, stanzas
 
 TEXT = st.text(max_size=40) | st.sampled_from(["", "\x00", "\ud800", "\n", "&", "'", "]]>", "/../..", "web", "hv2"])
 NAMESPACES = st.sampled_from([value for name, value in vars(ns).items() if name.isupper()] + ["", "jabber:client"])

@@ -17,9 +17,8 @@ import socket
 import typing as t
 from xml.etree import ElementTree as ET
 
-from archipel_protocol import errors, jids, namespaces as ns, payloads, streams
+from archipel_protocol import errors, jids, namespaces as ns, payloads, stanzas, streams
 
-from . import stanzas
 from .xmpp_client import Client, Server
 
 log = logging.getLogger(__name__)

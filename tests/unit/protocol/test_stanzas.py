@@ -11,8 +11,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from hypothesis import given, strategies as st
 
-from archipel_agent import stanzas
-from archipel_protocol import payloads
+from archipel_protocol import payloads, stanzas
 
 _TEXTS = st.text(alphabet=st.sampled_from("ab &<>'\"]]>\n\t;é\u6f22\U0001f600"), max_size=12)
 # Attributes are normalised as they are read (XML 1.0, 3.3.3).

@@ -9,7 +9,7 @@ import re
 import typing as t
 from xml.etree import ElementTree as ET
 
-from archipel_protocol import payloads
+from . import payloads
 
 # The namespace of the stream's content.
 CLIENT = "jabber:client"
