@@ -12,7 +12,7 @@ import pytest
 
 libvirt = pytest.importorskip("libvirt")
 
-from archipel_agent import declaration, domains, image_chains, snapshots  # noqa: E402 - they import libvirt
+from archipel_agent import declaration, domains, image_chains, installed, snapshots  # noqa: E402 - they import libvirt
 from archipel_agent.libvirt_facade import Libvirt  # noqa: E402 - as above
 from archipel_protocol import errors  # noqa: E402 - as above
 
@@ -61,6 +61,12 @@ def test_few_machines_are_seen_as_they_are_among_many():
             assert seen.machines == {key: machine for key, machine in many.machines.items() if key == one}
             assert seen.owners.get(name) == many.owners.get(name)
             assert await seen.runs == {key: has for key, has in (await many.runs).items() if key == one}
+        # Several at once are found in a listing, of which few are looked at.
+        group = {**dict(list(wanted.items())[: domains.FEW - len(absent)]), **absent}
+        several = await snapshots.take(facade, group)
+        assert several.machines == {key: machine for key, machine in many.machines.items() if key in group}
+        assert several.owners == many.owners
+        assert await several.runs == {key: has for key, has in (await many.runs).items() if key in group}
         assert len(await many.runs) == sum(machine.active for machine in many.machines.values()) == 3
         assert seen.owners == {"other": uuid}
         renamed = next(iter(wanted))
@@ -84,6 +90,23 @@ def test_many_machines_are_looked_at_in_parts_and_none_is_missing():
     (seen, left), found, every, uuids = asyncio.run(on_test_driver(work))
     assert seen == sorted(uuids) and left == sorted(uuids[1:])
     assert {one.uuid: one for one in found} == {one.uuid: one for one in every if one.uuid in uuids}
+
+
+def test_what_is_installed_is_asked_for_once_a_while(monkeypatch):
+    asked = []
+
+    def question(connection, *args):
+        asked.append(args)
+        return f"answer {len(asked)}"
+
+    async def work(facade, uuid):
+        told = [await installed.told(facade, question, one) for one in ("x86_64", "x86_64", "i686")]
+        told.append(await facade.call(installed.asked, question, "x86_64"))
+        monkeypatch.setattr(installed, "_KEPT_FOR", 0.0)
+        return [*told, await installed.told(facade, question, "i686")]
+
+    assert asyncio.run(on_test_driver(work)) == ["answer 1", "answer 1", "answer 2", "answer 1", "answer 3"]
+    assert asked == [("x86_64",), ("i686",), ("i686",)]
 
 
 def test_what_it_lacks_is_said_in_libvirts_words():

@@ -63,8 +63,10 @@ class Store:
     def lock(self, uuid):
         return self._locks.setdefault(uuid, asyncio.Lock())
 
-    async def manage(self, uuid, name, look=True):
+    async def manage(self, uuid, name):
         self.managed[uuid] = name
+
+    manage_new = manage
 
     @property
     def making(self):

@@ -12,7 +12,7 @@ from archipel_agent import calm
 
 def test_without_work_nobody_waits(monkeypatch):
     monkeypatch.setattr(calm, "PATIENCE", 3600.0)
-    asyncio.run(calm.Calm().wait(asyncio.Event()))
+    asyncio.run(calm.Calm().wait("web"))
 
 
 def test_it_is_calm_when_all_work_is_done_and_none_follows(monkeypatch):
@@ -22,7 +22,7 @@ def test_it_is_calm_when_all_work_is_done_and_none_follows(monkeypatch):
     async def scenario():
         state = calm.Calm()
         with state.work():
-            waiting = asyncio.create_task(state.wait(asyncio.Event()))
+            waiting = asyncio.create_task(state.wait("web"))
             with state.work():
                 await asyncio.sleep(0)
             # Not calm yet: the outer work goes on.
@@ -45,7 +45,7 @@ def test_nobody_waits_for_ever(monkeypatch):
     async def scenario():
         state = calm.Calm()
         with state.work():
-            await state.wait(asyncio.Event())
+            await state.wait("web")
 
     asyncio.run(scenario())
 
@@ -54,11 +54,15 @@ def test_who_is_needed_waits_no_longer(monkeypatch):
     monkeypatch.setattr(calm, "PATIENCE", 3600.0)
 
     async def scenario():
-        state, needed = calm.Calm(), asyncio.Event()
+        state = calm.Calm()
         with state.work():
-            waiting = asyncio.create_task(state.wait(needed))
-            needed.set()
-            await waiting
+            needed, other = (asyncio.create_task(state.wait(name)) for name in ("web", "db"))
+            await asyncio.sleep(0)
+            state.hurry("web")
+            state.hurry("nobody who waits")
+            await needed
+            assert not other.done()
+            other.cancel()
 
     asyncio.run(scenario())
 
@@ -80,7 +84,7 @@ def test_what_is_put_off_in_a_crowd_is_done_once_when_it_is_calm(monkeypatch):
             assert not state.crowded
             await asyncio.sleep(calm._PAUSE * 5)
             assert done == [], "the outer work goes on"
-        await state.wait()
+        await state.wait("web")
         await asyncio.sleep(0)
         assert done == ["last", "db"]
         await asyncio.sleep(calm._PAUSE * 5)

@@ -45,6 +45,18 @@ def test_a_row_outlives_the_process(store, path):
     again.close()
 
 
+def test_of_several_rows_all_are_kept_or_none(store, path):
+    other = JID.replace("1", "2")
+    store.add(JID, "web", "secret")
+    with pytest.raises(sqlite3.IntegrityError):
+        store.add_all([(other, "db", "secret"), (JID, "web", "another")])
+    assert [row.jid for row in store.rows()] == [JID]
+    kept = store.add_all([(other, "db", "secret"), (JID.replace("1", "3"), "mail", "secret")])
+    again = Store(path)
+    assert [row.name for row in kept] == ["db", "mail"] and again.rows() == store.rows() and len(again.rows()) == 3
+    again.close()
+
+
 def test_memory_and_file_say_the_same(store, path):
     other = JID.replace("1", "2")
     store.add(JID, "web", "secret", registered=True)

@@ -41,6 +41,7 @@ from .contacts import Contacts
 from .endings import end
 from .hypervisor import HypervisorEntity
 from .machine_account import MachineAccount
+from .newcomers import Newcomers
 from .normaliser_client import Normaliser
 from .outbox import Outbox
 from .permissions import Permissions
@@ -125,6 +126,7 @@ class Agent:
         self.gate = gate.Gate()
         self.chat = chat.Chat()
         self.tags = tags.Copy(self)
+        self._newcomers = Newcomers(self._manage_all)
         self.settling: dict[str, asyncio.Task[t.Any]] = {}  # by UUID, migration.py's
         self._stopping = asyncio.Event()
         self._again = False
@@ -259,24 +261,33 @@ class Agent:
             peer = jids.node(row.handover_to)
             raise errors.ArchipelError(f"{row.name} is migrating to {peer}", errors.CODE_MIGRATING)
 
-    async def manage(self, uuid: str, name: str, change: str = "alloc", look: bool = True) -> None:
+    async def manage(self, uuid: str, name: str, change: str = "alloc") -> None:
         """Brings a domain under management; its account and login follow in the background. Again: no change.
 
-        ``change`` is the hypervisor's push. A domain that is still to be defined need not be looked at.
+        ``change`` is the hypervisor's push.
         """
-        if not self.is_managed(uuid):
-            self.pushes.membership(change, uuid)
-        entity = self.vms.get(uuid)
-        jid = jids.vm_jid(uuid, self.domain)
-        self.store.expect_no_more(uuid)
-        if entity is None:
-            entity = self._add(self.store.add(jid, name, secrets.token_urlsafe(32)))
-            entity.unasked = True
-        elif entity.releasing:
-            entity.keep()
-            self.store.change(jid, name=name, releasing=False, registered=False)
-        if look:
-            self.spawn(entity.refresh(), f"look at {uuid}")
+        self._manage_all({uuid: name}, change)
+        self.spawn(self.vms[uuid].refresh(), f"look at {uuid}")
+
+    async def manage_new(self, uuid: str, name: str) -> None:
+        """The same of a machine that is still to be defined, and so cannot be looked at yet."""
+        if self.calm.crowded:
+            await self._newcomers.add(uuid, name)
+        else:
+            self._manage_all({uuid: name})
+
+    def _manage_all(self, machines: t.Mapping[str, str], change: str = "alloc") -> None:
+        """Brings machines, names by UUID, under management, all of them or none."""
+        self.pushes.membership(change, *(uuid for uuid in machines if not self.is_managed(uuid)))
+        self.store.expect_no_more(*machines)
+        known = {jids.vm_jid(uuid, self.domain): (self.vms.get(uuid), name) for uuid, name in machines.items()}
+        new = [(jid, name, secrets.token_urlsafe(32)) for jid, (entity, name) in known.items() if entity is None]
+        for row in self.store.add_all(new) if new else ():
+            self._add(row).unasked = True
+        for jid, (entity, name) in known.items():
+            if entity is not None and entity.releasing:
+                entity.keep()
+                self.store.change(jid, name=name, releasing=False, registered=False)
         self.hypervisor.count()
         self.tags.changed()
 

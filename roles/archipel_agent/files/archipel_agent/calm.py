@@ -14,6 +14,8 @@ import asyncio
 import contextlib
 import typing as t
 
+from .threads import settle
+
 # Seconds without work after which it is calm: the next request of the same task may be on its way.
 _PAUSE = 0.2
 # Seconds that anybody waits at most.
@@ -28,8 +30,8 @@ class Calm:
 
     def __init__(self) -> None:
         self._works = 0
-        self._reached = asyncio.Event()
-        self._reached.set()
+        self._calm = True
+        self._waiting: dict[t.Hashable, asyncio.Future[None]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._machines = 0
         self._put_off: dict[t.Hashable, t.Callable[[], object]] = {}
@@ -40,7 +42,7 @@ class Calm:
         """It is not calm inside, where so many machines are worked on."""
         self._works += 1
         self._machines += machines
-        self._reached.clear()
+        self._calm = False
         if self._timer is not None:
             self._timer.cancel()
         try:
@@ -52,7 +54,9 @@ class Calm:
                 self._timer = asyncio.get_running_loop().call_later(_PAUSE, self._reach)
 
     def _reach(self) -> None:
-        self._reached.set()
+        self._calm = True
+        for waiting in list(self._waiting.values()):
+            settle(waiting, None, None)
         self._do_what_was_put_off()
 
     @property
@@ -73,13 +77,19 @@ class Calm:
         for work in works.values():
             asyncio.get_running_loop().call_soon(work)
 
-    async def wait(self, *unless: asyncio.Event) -> None:
-        """Returns when it is calm, when one of ``unless`` is set, or after PATIENCE."""
-        if self._reached.is_set():
+    async def wait(self, who: t.Hashable) -> None:
+        """Returns when it is calm, when ``who``, that waits once at a time, is to hurry(), or after PATIENCE."""
+        if self._calm:
             return
-        waiting = [asyncio.ensure_future(event.wait()) for event in (self._reached, *unless)]
+        waiting = self._waiting[who] = asyncio.get_running_loop().create_future()
+        late = asyncio.get_running_loop().call_later(PATIENCE, settle, waiting, None, None)
         try:
-            await asyncio.wait(waiting, timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+            await waiting
         finally:
-            for one in waiting:
-                one.cancel()
+            late.cancel()
+            del self._waiting[who]
+
+    def hurry(self, who: t.Hashable) -> None:
+        """``who`` waits no longer."""
+        if who in self._waiting:
+            settle(self._waiting[who], None, None)

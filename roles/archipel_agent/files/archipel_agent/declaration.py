@@ -26,6 +26,7 @@ from . import (
     gate,
     host_access,
     image_chains,
+    installed,
     metadata,
     plan,
     prediction,
@@ -370,8 +371,9 @@ def _normalise(agent: t.Any, request: Request, existing: plan.Existing | None, s
     known = set() if existing is None else host_access.emulators(existing.definition)
 
     async def normalise(xml: str, domain_type: str) -> str | None:
-        domain = domain_xml.parse_domain(xml)
-        named = host_access.emulators(domain) - known
+        # Most machines state none, and their definitions need not be read for it.
+        domain = domain_xml.parse_domain(xml) if "<emulator" in xml else None
+        named = set() if domain is None else host_access.emulators(domain) - known
         if named:
             foreign = named - {await _emulator(agent, domain)}
             _refuse(request, [f"<emulator> is {path}, not libvirt's own choice" for path in sorted(foreign)])
@@ -384,7 +386,7 @@ async def _emulator(agent: t.Any, domain: Element) -> str:
     """The emulator that libvirt itself chooses for such a machine."""
     kind = domain.find("os/type")
     board = (None, None) if kind is None else (kind.get("arch"), kind.get("machine"))
-    return await agent.libvirt.call(domains.emulator, *board, domain.get("type"))
+    return await installed.told(agent.libvirt, domains.emulator, *board, domain.get("type"))
 
 
 async def _predict(
@@ -402,7 +404,7 @@ async def _predict(
         # record() has seen to what is stated.
         metadata.disown(defaults)
         architecture = architecture or domain_xml.attribute_of(defaults, "os/type", "arch")
-    domain_type = await agent.libvirt.call(domains.default_type, architecture or None)
+    domain_type = await installed.told(agent.libvirt, domains.default_type, architecture or None)
     return await prediction.creation(desired, stated, defaults, domain_type, normalise)
 
 

@@ -12,7 +12,7 @@ import typing as t
 from archipel_protocol import namespaces as ns, states
 from archipel_protocol.errors import CODE_DECLARATION, ArchipelError
 
-from . import domain_xml, installed, metadata, own_files, started
+from . import domain_xml, metadata, own_files, started
 from .libvirt_facade import libvirt
 
 _DUMP = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
@@ -210,10 +210,6 @@ def default_type(connection: libvirt.virConnect, architecture: str | None) -> st
 
 def emulator(connection: libvirt.virConnect, architecture: str, machine: str, domain_type: str) -> str:
     """The emulator that libvirt itself chooses; empty for a driver without one."""
-    return installed.asked(connection, _emulator, architecture, machine, domain_type)
-
-
-def _emulator(connection: libvirt.virConnect, architecture: str, machine: str, domain_type: str) -> str:
     try:
         xml = connection.getDomainCapabilities(None, architecture, machine, domain_type)
     except libvirt.libvirtError as fault:

@@ -84,7 +84,7 @@ class Execution:
         # which may be on storage that others share, who make the same machine at this moment.
         uuid = self._desired.uuid
         self._newly_managed = not self._agent.is_managed(uuid)
-        await self._agent.manage(uuid, self._desired.name, look=False)
+        await self._agent.manage_new(uuid, self._desired.name)
         if self._newly_managed:
             await self._agent.making.secure(uuid, self._desired.assume_lost)
 
@@ -98,7 +98,7 @@ class Execution:
         kept = await self._call(domains.define, self._desired.uuid, self._expected, xml)
         self._newly_managed = False
         try:
-            self.ignored = self._left_out(prediction, kept)
+            self.ignored = self._left_out(prediction, domain_xml.parse_domain(kept))
         except ArchipelError:
             self.done.append(step.label)
             raise
@@ -110,9 +110,10 @@ class Execution:
         left_out: list[str] = []
 
         def judge(connection: t.Any, kept: str) -> None:
-            left_out.extend(self._left_out(prediction, kept))
+            found = domain_xml.parse_domain(kept)
+            left_out.extend(self._left_out(prediction, found))
             if not trusted:
-                image_chains.refuse(image_chains.images_outside(connection, domain_xml.parse_domain(kept)))
+                image_chains.refuse(image_chains.images_outside(connection, found))
 
         xml = domain_xml.serialise(prediction.definition)
         begun = await self._call(domains.define_and_start, self._desired.uuid, xml, judge, paused)
@@ -124,13 +125,12 @@ class Execution:
         self.done.append(start.label)
         self.machine = begun.machine
 
-    def _left_out(self, prediction: Prediction, kept: str) -> list[str]:
+    def _left_out(self, prediction: Prediction, kept: domain_xml.Element) -> list[str]:
         """What libvirt, whose definition is ``kept``, did not keep; ArchipelError where it was to be foretold."""
-        found = domain_xml.parse_domain(kept)
         if not prediction.exact:
             stated = domain_xml.parse_domain(self._desired.domain)
-            return list(ignored(stated, prediction.definition, found))
-        different = domain_xml.changes(prediction.definition, found)
+            return list(ignored(stated, prediction.definition, kept))
+        different = domain_xml.changes(prediction.definition, kept)
         if different:
             paths = ", ".join(change.path for change in different)
             raise ArchipelError(f"libvirt kept the definition with differences in {paths}", CODE_DECLARATION)

@@ -15,7 +15,7 @@ import typing as t
 
 from archipel_protocol import errors
 
-from . import domain_xml, domains, host_access, own_files, permissions, qcow2, volumes
+from . import domain_xml, domains, host_access, installed, own_files, permissions, qcow2, volumes
 from .dispatch import Request
 from .domain_xml import Element, attribute_of
 from .host_access import is_inside
@@ -69,7 +69,7 @@ def reaching_out(
     ``harmless``: what host_access.harmless() has just told of its devices.
     """
     board = (attribute_of(definition, "os/type", name) or None for name in ("arch", "machine"))
-    emulator = domains.emulator(connection, *board, definition.get("type"))
+    emulator = installed.asked(connection, domains.emulator, *board, definition.get("type"))
     return host_access.check(definition, {emulator}, known=harmless) or outside(connection, definition, to_make)
 
 

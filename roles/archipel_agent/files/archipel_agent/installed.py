@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 import typing as t
 
-from .libvirt_facade import libvirt
+from .libvirt_facade import Libvirt, libvirt
 
 T = t.TypeVar("T")
 
@@ -22,9 +22,24 @@ def asked(connection: libvirt.virConnect, function: t.Callable[..., T], *args: t
 
     ``args`` are such that libvirt knows few of, or ``function`` raises: answers are forgotten only for newer ones.
     """
-    question = (connection.getURI(), function, args)
-    when, answer = _answers.get(question, (-_KEPT_FOR, None))
-    if time.monotonic() - when >= _KEPT_FOR:
+    question = _question(connection, function, *args)
+    if not _is_known(question):
         answer = function(connection, *args)
         _answers[question] = (time.monotonic(), answer)
-    return t.cast(T, answer)
+    return t.cast(T, _answers[question][1])
+
+
+async def told(facade: Libvirt, function: t.Callable[..., T], *args: t.Any) -> T:
+    """The same for who is not in Libvirt.call(): what is known costs no way to a thread and back."""
+    question = None if facade.connection is None else _question(facade.connection, function, *args)
+    if question is not None and _is_known(question):
+        return t.cast(T, _answers[question][1])
+    return await facade.call(asked, function, *args)
+
+
+def _question(connection: libvirt.virConnect, function: t.Callable[..., t.Any], *args: t.Any) -> t.Any:
+    return connection.getURI(), function, args
+
+
+def _is_known(question: t.Any) -> bool:
+    return question in _answers and time.monotonic() - _answers[question][0] < _KEPT_FOR

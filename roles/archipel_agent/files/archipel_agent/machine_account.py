@@ -50,7 +50,7 @@ class MachineAccount(Entity):
         # It has been waiting for its account, and was never logged in: others come first.
         self._new = False
         # Somebody waits for what only a login can tell.
-        self._urgent = asyncio.Event()
+        self._urgent = False
         # The server was never asked for its account with a password of ours: where there is one, it is somebody else's.
         self.unasked = False
 
@@ -59,8 +59,8 @@ class MachineAccount(Entity):
         await self.agent.hypervisor.online.wait()
         row = self.agent.store.row(self.bare)
         self._new = self._new or (row is not None and not row.registered)
-        if self._new:
-            await self.agent.calm.wait(self._urgent)
+        if self._new and not self._urgent:
+            await self.agent.calm.wait(self.bare)
         async with self.agent.logins:
             row = await self.make_account()
             session = await self._try_passwords(row.password, row.next_password, *self.agent.store.former(self.bare))
@@ -82,7 +82,8 @@ class MachineAccount(Entity):
         with contextlib.suppress(errors.ArchipelError):
             await self.make_account()
         if not self.account_known.is_set():
-            self._urgent.set()
+            self._urgent = True
+            self.agent.calm.hurry(self.bare)
             await self.account_known.wait()
 
     async def make_account(self, again: bool = False) -> Row:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import itertools
 import logging
 import secrets
 import time
@@ -50,6 +51,8 @@ class Pushes:
     def __init__(self, agent: Agent, outbox: Outbox) -> None:
         self._agent = agent
         self._outbox = outbox
+        # Of the ids of pushes, which no two have: no other life of an agent has this one's beginning.
+        self._life, self._numbers = secrets.token_hex(8), itertools.count()
         self._told = outbox.all_told()
         self._kept = outbox.items()
         self.made = outbox.all_made()
@@ -85,11 +88,13 @@ class Pushes:
         # What libvirt does not tell, no later life could make up for.
         self._flush()
 
-    def membership(self, change: str, uuid: str) -> None:
-        """Tells that a machine came to this hypervisor or left it: alloc, free, clone, migrate, manage or unmanage."""
-        machine = ET.Element(f"{{{payloads.push_namespace(changes.HYPERVISOR)}}}virtualmachine")
-        machine.set("jid", jids.vm_jid(uuid, self._agent.domain))
-        self.publish(self._agent.hypervisor, changes.HYPERVISOR, change, [machine])
+    def membership(self, change: str, *uuids: str) -> None:
+        """Tells that machines came to this hypervisor or left it: alloc, free, clone, migrate, manage or unmanage."""
+        for uuid in uuids:
+            machine = ET.Element(f"{{{payloads.push_namespace(changes.HYPERVISOR)}}}virtualmachine")
+            machine.set("jid", jids.vm_jid(uuid, self._agent.domain))
+            self._tell(self._agent.hypervisor, [(changes.HYPERVISOR, change)], children=[machine])
+        self._flush()
 
     # What libvirt says
 
@@ -148,7 +153,7 @@ class Pushes:
         for kind, change in found:
             date = datetime.datetime.now(datetime.timezone.utc)
             payload = ET.tostring(payloads.push(kind, change, subject, date, children), "unicode")
-            number = secrets.token_hex(8)
+            number = f"{self._life}{next(self._numbers):x}"
             self._new += [(owner, number, payload) for owner in owners]
         if told is not None:
             self._told[subject] = self._newly_told[subject] = told

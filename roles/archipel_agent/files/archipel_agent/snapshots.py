@@ -16,6 +16,8 @@ from .domains import Machine, Running
 from .libvirt_facade import Libvirt, libvirt
 from .threads import settle
 
+# To ask for so many one by one costs less than a listing of all.
+_FEW = 2
 # What active machines have, by UUID; of one that has gone nothing.
 Runs = t.Mapping[str, Running]
 
@@ -63,9 +65,13 @@ def _survey(
     tell: t.Callable[[dict[str, Machine], dict[str, str]], None],
 ) -> Runs:
     handles: dict[str, libvirt.virDomain] = {}
-    found = domains.survey(connection, lambda uuid, name: True, wanted, with_autostart=with_autostart, handles=handles)
+    # One listing says of several at once which are there, and whose names are.
+    known = domains.identities(connection) if len(wanted) > _FEW else None
+    here = wanted if known is None else {one.uuid for one in known if one.uuid in wanted}
+    found = domains.survey(connection, lambda uuid, name: True, here, with_autostart=with_autostart, handles=handles)
     machines = {one.uuid: one for one in found}
-    tell(machines, _owners(connection, wanted, machines))
+    owners = _owners(connection, wanted, machines) if known is None else {one.name: one.uuid for one in known}
+    tell(machines, owners)
     runs = {one.uuid: domains.running(handles[one.uuid]) for one in found if one.active}
     return {uuid: running for uuid, running in runs.items() if running is not None}
 
@@ -73,8 +79,6 @@ def _survey(
 def _owners(
     connection: libvirt.virConnect, wanted: t.Mapping[str, str], machines: t.Mapping[str, Machine]
 ) -> dict[str, str]:
-    if len(wanted) > domains.FEW:
-        return {one.name: one.uuid for one in domains.identities(connection)}
     owners = {one.name: one.uuid for one in machines.values()}
     for name in wanted.values():
         owner = owners.get(name) or domains.uuid_of(connection, name)

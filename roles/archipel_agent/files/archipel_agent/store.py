@@ -119,11 +119,18 @@ class Store:
 
     def add(self, jid: str, name: str, password: str, registered: bool = False) -> Row:
         """A new row; raises sqlite3.IntegrityError where there is one."""
-        now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-        row = Row(jid, password, now, "", name, registered, None, False, None, False)
-        self._database.execute(_INSERT, dataclasses.astuple(row))
-        self._rows[jid] = row
-        return row
+        return self._add([_new(jid, name, password, registered)])[0]
+
+    def add_all(self, machines: t.Iterable[tuple[str, str, str]]) -> list[Row]:
+        """New rows, each (jid, name, password): all of them or none."""
+        return self._add([_new(*one) for one in machines])
+
+    def _add(self, rows: list[Row]) -> list[Row]:
+        with self._database:
+            self._database.execute("BEGIN IMMEDIATE")
+            self._database.executemany(_INSERT, [dataclasses.astuple(row) for row in rows])
+        self._rows.update((row.jid, row) for row in rows)
+        return rows
 
     def change(self, jid: str, **values: t.Any) -> None:
         """Sets columns of a row."""
@@ -213,9 +220,9 @@ class Store:
         query = "SELECT 1 FROM expected WHERE uuid = ? AND peer = ?"
         return self._database.execute(query, (uuid, peer)).fetchone() is not None
 
-    def expect_no_more(self, uuid: str) -> None:
-        """It has come, or has become a machine of this host in another way."""
-        self._database.execute("DELETE FROM expected WHERE uuid = ?", (uuid,))
+    def expect_no_more(self, *uuids: str) -> None:
+        """They have come, or have become machines of this host in another way."""
+        self._database.executemany("DELETE FROM expected WHERE uuid = ?", [(uuid,) for uuid in uuids])
 
     # Intentions
 
@@ -244,6 +251,11 @@ def _refuse_foreign(path: str | pathlib.Path, found: sqlite3.Connection) -> None
         raise ForeignDatabase(
             f"{path} is a database of Archipel 0.6; move its folder aside, and take it over with archipel_import"
         )
+
+
+def _new(jid: str, name: str, password: str, registered: bool = False) -> Row:
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    return Row(jid, password, now, "", name, registered, None, False, None, False)
 
 
 def _row(values: t.Sequence[t.Any]) -> Row:

@@ -76,7 +76,7 @@ class Copy:
             await self._changed.wait()
             await self._agent.hypervisor.online.wait()
             await asyncio.sleep(_GATHER)
-            await self._agent.calm.wait()
+            await self._agent.calm.wait(self)
             self._changed.clear()
             try:
                 await self._bring()

@@ -84,8 +84,8 @@ class Threads:
 
 
 def settle(future: asyncio.Future[T], result: t.Any, fault: BaseException | None) -> None:
-    """Give a future its end, unless nobody waits for it any more."""
-    if future.cancelled():
+    """Give a future its end, unless it has one, or nobody waits for it any more."""
+    if future.done():
         return
     if fault is not None:
         future.set_exception(fault)

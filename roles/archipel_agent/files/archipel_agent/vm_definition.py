@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 
 from archipel_protocol import errors, namespaces as ns, payloads, states
 
-from . import domain_xml, domains, host_access, image_chains, metadata, permissions
+from . import domain_xml, domains, host_access, image_chains, installed, metadata, permissions
 from .dispatch import Reply, Request, handler
 from .libvirt_facade import libvirt
 
@@ -80,7 +80,7 @@ async def refuse_host_access(
     kind = wanted.get("type", "")
     boot = wanted.find("os/type")
     architecture, machine = (None, None) if boot is None else (boot.get("arch"), boot.get("machine"))
-    emulator = await agent.libvirt.call(domains.emulator, architecture, machine, kind)
+    emulator = await installed.told(agent.libvirt, domains.emulator, architecture, machine, kind)
     # Before anything of libvirt's sees it: the normaliser would run whatever <emulator> names, to ask for its features.
     reasons = host_access.check(wanted, {emulator})
     if not reasons:
