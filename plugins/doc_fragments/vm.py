@@ -182,8 +182,9 @@ options:
   remove_disks:
     description:
       - Which disks go with a virtual machine that is V(absent).
-      - V(owned) are the volumes that its own declarations created, unless another virtual machine of that hypervisor
-        uses them, or a volume of the same pool lies over them.
+      - V(owned) are the volumes that its own declarations created, unless another virtual machine uses them, or another
+        volume lies over them. Hypervisors may share a storage, so this counts on all of them, by the paths of files.
+        While one is silent, the virtual machine is not removed, unless O(assume_lost) names it.
     type: str
     choices:
       - none

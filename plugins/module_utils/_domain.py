@@ -52,6 +52,8 @@ def wanted(spec: Spec, name: str, uuid: str, creating: bool) -> Wanted:
         request["protected"] = spec["protected"]
     if spec["state"] == "absent":
         request["remove_disks"] = spec["remove_disks"]
+        if spec["assume_lost"]:
+            request["assume_lost"] = spec["assume_lost"]
         return request
     if spec["autostart"] is not None:
         request["autostart"] = spec["autostart"]

@@ -17,6 +17,7 @@ import contextlib
 import importlib
 import json
 import tempfile
+import types
 import uuid as uuidlib
 
 import pytest
@@ -54,6 +55,7 @@ class Store:
         self.normaliser = normaliser
         self.disk_copies = disk_copies.DiskCopies(libvirt_facade)
         self.calm = calm.Calm()
+        self.config = types.SimpleNamespace(peers={})
         self.managed = {}
         self._locks = {}
 

@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
-import pytest
-from conftest import remove
+import types
 
-from archipel_agent import volumes as agent_volumes
+import pytest
+from conftest import FOLDER, libvirt, remove
+
+from archipel_agent import in_use, volumes as agent_volumes
+from archipel_protocol import errors
 
 DOMAIN = (
     "<domain type='qemu'><memory unit='MiB'>32</memory><os><type arch='x86_64' machine='pc'>hvm</type></os>"
@@ -80,8 +83,81 @@ def test_what_goes_meanwhile_keeps_no_volume(hypervisor, run, machine):
     def removable(connection):
         return agent_volumes.removable(Late(connection, other["uuid"]), machine["uuid"], own)
 
-    assert run(hypervisor.agent.libvirt.call(removable)) == own
+    assert list(run(hypervisor.agent.libvirt.call(removable))) == own
     hypervisor.agent.managed.pop(other["uuid"])
+
+
+@pytest.fixture
+def elsewhere(hypervisor, run):
+    """A second pool, in a folder of the first one."""
+    xml = f"<pool type='dir'><name>engine-test-2</name><target><path>{FOLDER}/second</path></target></pool>"
+
+    def make(connection):
+        connection.storagePoolCreateXML(xml, libvirt.VIR_STORAGE_POOL_CREATE_WITH_BUILD)
+
+    def unmake(connection):
+        pool = connection.storagePoolLookupByName("engine-test-2")
+        for one in pool.listAllVolumes():
+            one.delete()
+        pool.destroy()
+        connection.storagePoolLookupByName("engine-test").refresh()
+
+    run(hypervisor.agent.libvirt.call(make))
+    yield "engine-test-2"
+    run(hypervisor.agent.libvirt.call(unmake))
+
+
+def test_a_volume_that_another_machine_names_by_its_pool_stays(hypervisor, run, machine):
+    name = machine["name"]
+    run(hypervisor.apply(**machine, domain=DOMAIN % (DISK % (name, "vda")), volumes=[volume(name)], state="present"))
+    # Not by a declaration, which would have it name a file.
+    theirs = (DOMAIN % (DISK % (name, "vda"))).replace("<memory", f"<name>{name}-other</name><memory", 1)
+    other = run(hypervisor.agent.libvirt.call(lambda c: c.defineXML(theirs).UUIDString()))
+    try:
+        assert run(hypervisor.apply(**machine, state="absent", remove_disks="owned"))["actions"] == ["undefine"]
+    finally:
+        run(hypervisor.agent.libvirt.call(remove, other))
+    assert name in volumes(hypervisor, run)
+
+
+def test_what_a_volume_of_another_pool_lies_over_stays(hypervisor, run, machine, elsewhere):
+    name = machine["name"]
+    run(hypervisor.apply(**machine, domain=DOMAIN % (DISK % (name, "vda")), volumes=[volume(name)], state="present"))
+    over = (
+        f"<volume><name>{name}-over</name><capacity>1048576</capacity><target><format type='qcow2'/></target>"
+        f"<backingStore><path>{FOLDER}/{name}</path><format type='qcow2'/></backingStore></volume>"
+    )
+    run(hypervisor.agent.libvirt.call(lambda c: c.storagePoolLookupByName(elsewhere).createXML(over) and None))
+    assert run(hypervisor.apply(**machine, state="absent", remove_disks="owned"))["actions"] == ["undefine"]
+    assert name in volumes(hypervisor, run)
+
+
+def test_peers_are_asked_and_none_may_be_silent(hypervisor, run, machine, monkeypatch):
+    """The agents' way to each other is a stand-in; test_archipel_storage.py goes it."""
+    name = machine["name"]
+    made = [volume(f"{name}-{part}") for part in "ab"]
+    disks = "".join(DISK % (one["name"], f"vd{one['name'][-1]}") for one in made)
+    run(hypervisor.apply(**machine, domain=DOMAIN % disks, volumes=made, state="present"))
+    nodes = ("hv2", "hv3")
+    monkeypatch.setattr(hypervisor.agent.config, "peers", {node: types.SimpleNamespace(node=node) for node in nodes})
+    silent = {"hv3"}
+
+    async def ask(agent, peer, action, content):
+        assert (action, content["uuid"]) == ("use", machine["uuid"])
+        if peer.node in silent:
+            raise errors.ArchipelError("no answer")
+        return {"used": [path for path in content["paths"] if path.endswith("-a")]}
+
+    monkeypatch.setattr(in_use, "ask", ask)
+    gone = {**machine, "state": "absent", "remove_disks": "owned"}
+    for action in ("plan", "apply"):
+        error = run(hypervisor.one(action, **gone))["error"]
+        assert error.startswith("hv3, which may use volumes that are to be removed, does not say so: no answer")
+        assert "remove_disks: none" in error and "assume_lost" in error
+    assert {one["name"] for one in made} <= volumes(hypervisor, run)
+    result = run(hypervisor.apply(**gone, assume_lost=["hv3"]))
+    assert result["actions"] == [f"delete volume engine-test/{name}-b", "undefine"]
+    assert f"{name}-a" in volumes(hypervisor, run)
 
 
 def test_disks_stay_by_default(hypervisor, run, machine):

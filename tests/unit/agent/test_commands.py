@@ -42,7 +42,7 @@ WITHOUT_WORDS = {
             for action in ("inventory", "hypervisor", "plan", "apply", "migrate", "migrate_plan", "progress")
         },
         **{(ns.GRANTS, action): "takes and gives JSON" for action in ("plan", "apply")},
-        **{(ns.HANDOVER, action): "between hypervisors" for action in ("query", "offer", "claim", "make")},
+        **{(ns.HANDOVER, action): "between hypervisors" for action in ("query", "offer", "claim", "make", "use")},
     },
 }
 

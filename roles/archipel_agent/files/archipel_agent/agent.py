@@ -73,6 +73,7 @@ CAPABILITIES = (
     "handover",
     "claims",
     "making",
+    "in_use",
     "permission_control",
     "avatars",
     "grants_declaration",

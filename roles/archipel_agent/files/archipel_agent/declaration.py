@@ -26,6 +26,7 @@ from . import (
     gate,
     host_access,
     image_chains,
+    in_use,
     installed,
     metadata,
     plan,
@@ -269,7 +270,7 @@ async def _plan(agent: t.Any, request: Request, desired: Desired, snapshot: Snap
     if desired.state == "absent":
         own = []
         if existing is not None and desired.remove_disks == "owned":
-            own = await agent.libvirt.call(volumes.removable, desired.uuid, metadata.owned(existing.definition))
+            own = await in_use.removable(agent, desired, metadata.owned(existing.definition))
         return plan.removal(existing, desired, agent.is_managed(desired.uuid), own)
     stated = domain_xml.parse_domain(desired.domain, "domain")
     look = preflight.Look(agent.libvirt, desired.domain, request.permits(names.HOST_ACCESS))

@@ -20,18 +20,20 @@ if t.TYPE_CHECKING:
     from .agent import Agent
     from .config import Peer
 
-# What is asked: handover.py, claims.py, making.py.
+# What is asked: handover.py, claims.py, making.py, in_use.py.
 QUERY = "query"
 OFFER = "offer"
 CLAIM = "claim"
 MAKE = "make"
+USE = "use"
 
 # Seconds that a machine has to log in.
 LOGIN = 20.0
 # Seconds for a connection to a peer's libvirt, and for its agent's answers: one that dies answers nothing.
 _REACH = 5.0
 _ANSWER = 10.0
-_ANSWERS = {OFFER: LOGIN + 5.0}
+# All machines and volumes of a host are looked at for a USE.
+_ANSWERS = {OFFER: LOGIN + 5.0, USE: 30.0}
 # libvirt's port for TLS (https://libvirt.org/uri.html).
 _TLS_PORT = 16514
 

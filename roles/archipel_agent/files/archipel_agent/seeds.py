@@ -11,7 +11,7 @@ import typing as t
 from archipel_protocol.declaration import Volume
 from archipel_protocol.errors import CODE_DECLARATION, ArchipelError
 
-from . import cloud_init, devices, metadata, volumes
+from . import cloud_init, devices, in_use, metadata, volumes
 from .domain_xml import Element
 from .libvirt_facade import libvirt
 from .storage import Changes, Found
@@ -33,7 +33,7 @@ async def resolve(
     seeds = [one for one in owned if one[1].endswith(devices.SEED_SUFFIX)]
     wanted = desired.cloud_init
     if not wanted["files"]:
-        gone = await agent.libvirt.call(volumes.removable, desired.uuid, seeds)
+        gone = await in_use.removable(agent, desired, seeds)
         return dataclasses.replace(changes, gone=tuple(gone))
     name = (wanted["pool"], cloud_init.volume_name(desired.name))
     place, image = await agent.libvirt.call(read, *name)
@@ -42,7 +42,7 @@ async def resolve(
         seed = cloud_init.seed(volume, place.path, wanted["files"], image)
     except ArchipelError as exc:
         raise ArchipelError(f"the volume {'/'.join(name)} {exc.message}", exc.code) from exc
-    gone = await agent.libvirt.call(volumes.removable, desired.uuid, [one for one in seeds if one != name])
+    gone = await in_use.removable(agent, desired, [one for one in seeds if one != name])
     cloud_init.lay(stated, existing, place.path, wanted.get("bus", ""))
     make = dict(changes.make)
     if seed.image is not None:

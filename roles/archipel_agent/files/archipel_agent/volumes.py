@@ -126,38 +126,73 @@ def grow(connection: libvirt.virConnect, uuid: str, path: str, volume: Volume) -
         place.resize(volume["capacity"])
 
 
-def removable(connection: libvirt.virConnect, uuid: str, owned: t.Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Those of the volumes ``owned`` by the machine ``uuid`` that exist and that nothing else here uses."""
-    if not owned:
-        return []
-    used = set()
-    for domain in connection.listAllDomains():
-        if domain.UUIDString() != uuid:
-            with ignoring_what_went():
-                for flags in (0, libvirt.VIR_DOMAIN_XML_INACTIVE):
-                    tree = domain_xml.parse_domain(domain.XMLDesc(flags))
-                    used |= {
-                        source.get("file") or source.get("dev") for source in tree.iterfind("devices/disk//source")
-                    }
-    found = []
+def removable(
+    connection: libvirt.virConnect, uuid: str, owned: t.Iterable[tuple[str, str]]
+) -> dict[tuple[str, str], str]:
+    """The paths of those of the volumes ``owned`` by the machine ``uuid`` that exist and that nothing else here uses."""
+    found = {}
     for pool_name, name in owned:
         try:
             place = _find(connection, pool_name, name)
         except ArchipelError:
             continue  # a pool that is gone has nothing to remove
-        pool = connection.storagePoolLookupByName(pool_name)
-        if place.exists and place.path not in used | _backing(pool):
-            found.append((pool_name, name))
-    return found
+        if place.exists:
+            found[(pool_name, name)] = place.path
+    taken = used(connection, uuid, found.values())
+    return {volume: path for volume, path in found.items() if path not in taken}
 
 
-def _backing(pool: libvirt.virStoragePool) -> set[str]:
-    """The paths that the volumes of a pool are based on."""
+def used(connection: libvirt.virConnect, uuid: str, paths: t.Iterable[str]) -> set[str]:
+    """Those of ``paths`` that another machine than ``uuid`` uses here, or a volume of any pool lies over."""
+    taken = _of_machines(connection, uuid)
+    for path in filter(os.path.isabs, taken):
+        # A pool tells what lies behind a file only once it knows the file.
+        by_path(connection, path)
+    taken |= _backing(connection)
+    taken |= {os.path.realpath(path) for path in taken}
+    return {path for path in paths if not taken.isdisjoint((path, os.path.realpath(path)))}
+
+
+def _of_machines(connection: libvirt.virConnect, uuid: str) -> set[str]:
+    """What the disks of all machines but one are on: paths, and names of what is on a network."""
     found = set()
-    for volume in pool.listAllVolumes():
+    for domain in connection.listAllDomains():
+        if domain.UUIDString() == uuid:
+            continue
         with ignoring_what_went():
-            found.add(text_of(describe(volume), "backingStore/path"))
-    return found
+            # What runs may be on others than its definition says.
+            for flags in (0, libvirt.VIR_DOMAIN_XML_INACTIVE) if domain.ID() >= 0 else (0,):
+                tree = domain_xml.parse_domain(domain.XMLDesc(flags))
+                for source in tree.iterfind("devices/disk//source"):
+                    found.update(source.get(key) for key in ("file", "dev", "name"))
+                    if source.get("volume"):
+                        found.add(_path_of(connection, source.get("pool", ""), source.get("volume", "")))
+    return found - {None, ""}
+
+
+def _path_of(connection: libvirt.virConnect, pool_name: str, name: str) -> str:
+    """Where a volume is, or would be: its pool may not be active. Empty where there is no such pool."""
+    try:
+        pool = connection.storagePoolLookupByName(pool_name)
+        volume = _in_pool(pool, name) if pool.isActive() else None
+    except libvirt.libvirtError as fault:
+        if fault.get_error_code() != libvirt.VIR_ERR_NO_STORAGE_POOL:
+            raise
+        return ""
+    if volume is not None:
+        return str(volume.path())
+    return os.path.join(text_of(domain_xml.parse(pool.XMLDesc(), "the storage pool"), "target/path"), name)
+
+
+def _backing(connection: libvirt.virConnect) -> set[str]:
+    """The paths that the volumes of all pools are based on."""
+    found = set()
+    for pool in connection.listAllStoragePools(libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE):
+        with ignoring_what_went():
+            for volume in pool.listAllVolumes():
+                with ignoring_what_went():
+                    found.add(text_of(describe(volume), "backingStore/path"))
+    return found - {""}
 
 
 def delete(connection: libvirt.virConnect, pool_name: str, name: str) -> None:
