@@ -77,6 +77,7 @@ DEVICES = r"""
       format:
         description:
           - Format of the volume, or of the file at O(disks[].path). A new volume is V(qcow2) if it is not given.
+          - A disk keeps the format that it has. Another one is refused.
         type: str
         choices:
           - qcow2

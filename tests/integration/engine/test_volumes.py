@@ -96,3 +96,15 @@ def test_a_disk_grows_and_does_not_shrink(hypervisor, run, machine, state):
         assert size == 3 * MIB
     result = run(hypervisor.plan(**stated(machine, MIB), state=state))
     assert "a volume is not shrunk" in result["error"]
+
+
+@pytest.mark.parametrize("state", ["stopped", "running"])
+def test_a_disk_keeps_the_format_that_it_has(hypervisor, run, machine, state):
+    wanted = stated(machine, MIB)
+    run(hypervisor.apply(**wanted, state=state))
+    path = f"/vm/engine-test/{machine['name']}"
+    flipped = wanted["domain"].replace("<source", "<driver name='qemu' type='raw'/><source")
+    for action in ("plan", "apply"):
+        error = run(hypervisor.one(action, **{**wanted, "domain": flipped}, state=state))["error"]
+        assert error == f"the disk on {path} has the format qcow2, not raw as stated; state format: qcow2"
+    assert "type='qcow2'" in run(hypervisor.dump(machine["uuid"]))

@@ -69,11 +69,8 @@ def resolve(
             form = volume.format if volume.exists else made[reference]
             if volume.path:
                 _point_at(disk, volume.path)
-        path = attribute_of(disk, "source", "file")
-        if path in known:
-            driver = _driver(disk)
-            driver.set("type", driver.get("type", known[path]))
-        elif form:
+        form = known.get(place_of(disk), form)
+        if form:
             _check_format(disk, form)
     if problems:
         raise ArchipelError("; ".join(problems), CODE_DECLARATION)
@@ -163,10 +160,17 @@ def _origins(to_make: t.Iterable[Volume], found: t.Mapping[tuple[str, str], Foun
     return paths
 
 
+def place_of(disk: Element) -> str:
+    """The file or device that a disk is on, or POOL/VOLUME; empty where it is on neither."""
+    if attribute_of(disk, "source", "volume"):
+        return f"{attribute_of(disk, 'source', 'pool')}/{attribute_of(disk, 'source', 'volume')}"
+    return attribute_of(disk, "source", "file") or attribute_of(disk, "source", "dev")
+
+
 def _formats(existing: Element | None) -> dict[str, str]:
-    """The formats of the disks that a machine has, by path."""
+    """The formats of the disks that a machine has, by their places; a drive without a medium has none."""
     disks = [] if existing is None else existing.findall("devices/disk")
-    return {attribute_of(disk, "source", "file"): attribute_of(disk, "driver", "type", "raw") for disk in disks}
+    return {place_of(disk): attribute_of(disk, "driver", "type", "raw") for disk in disks if place_of(disk)}
 
 
 def _point_at(disk: Element, path: str) -> None:
@@ -189,6 +193,6 @@ def _check_format(disk: Element, form: str) -> None:
     driver = _driver(disk)
     stated = driver.get("type", form)
     if stated != form:
-        target, path = attribute_of(disk, "target", "dev"), attribute_of(disk, "source", "file")
-        raise ArchipelError(f"the disk {target} is stated as {stated}, but {path} is {form}", CODE_DECLARATION)
+        message = f"the disk on {place_of(disk)} has the format {form}, not {stated} as stated; state format: {form}"
+        raise ArchipelError(message, CODE_DECLARATION)
     driver.set("type", form)

@@ -129,7 +129,7 @@ def grow(connection: libvirt.virConnect, uuid: str, path: str, volume: Volume) -
 def removable(
     connection: libvirt.virConnect, uuid: str, owned: t.Iterable[tuple[str, str]]
 ) -> dict[tuple[str, str], str]:
-    """The paths of those of the volumes ``owned`` by the machine ``uuid`` that exist and that nothing else here uses."""
+    """The paths of the volumes ``owned`` by the machine ``uuid`` that exist and that nothing else here uses."""
     found = {}
     for pool_name, name in owned:
         try:
