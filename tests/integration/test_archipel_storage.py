@@ -1,15 +1,16 @@
 # SPDX-FileCopyrightText: 2026 Archipel maintainers
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Volumes on storage that hypervisors share."""
+"""Volumes on storage that hypervisors share, and copies of disks that break off."""
 
 from __future__ import annotations
 
 import uuid as uuidlib
 
 import pytest
-from people import DOMAIN
-from repository import Repository
+from people import DOMAIN, until
+from repository import PATIENCE, Repository
+from test_archipel_waiting import HALF_WAY
 
 NAME = "storage-test"
 VOLUME = f"{NAME}-root.qcow2"
@@ -72,3 +73,55 @@ def test_no_volume_goes_while_a_hypervisor_is_silent_that_is_not_lost(platform, 
         assert not is_there(platform)
     finally:
         platform.run(there, "systemctl start archipel-agent")
+
+
+BREAKS = {
+    # libvirt goes on with the copy.
+    "agent": "systemctl kill --signal=KILL archipel-agent; systemctl start archipel-agent",
+    # With its qemu-img, or that of this test would begin anew, on what is there by then.
+    "libvirtd": "systemctl kill --signal=KILL --kill-who=all libvirtd; until virsh -q list; do sleep 1; done",
+}
+
+
+@pytest.mark.parametrize("daemon", BREAKS)
+def test_half_a_copy_counts_for_nothing(platform, repository, daemon):
+    here, there = platform.hypervisors[:2]
+    golden, wrapper = "/vm/drives/storage-test-golden.raw", "/usr/local/sbin/qemu-img"
+    disk = {"name": "root", "clone": "storage-test-golden.raw", "format": "qcow2"}
+    repository.declare([{"name": NAME, "hypervisor": here, "disks": [disk]}])
+    try:
+        platform.run(here, f"head -c 8M /dev/urandom > {golden} && virsh -q pool-refresh default")
+        platform.run(here, f"cat > {wrapper} <<'END'\n{HALF_WAY}END\nchmod 755 {wrapper}")
+        repository.begin()
+        repository.printed(f"{NAME}: copies its disks on {here}, [4-6][0-9] %, [34]MiB left$")
+        platform.run(here, BREAKS[daemon])
+        # It would wait for an answer for long.
+        repository.close()
+        assert is_there(platform)
+        # The other hypervisor, which has not begun it, does not touch it.
+        taken = {"name": f"{NAME}-2", "hypervisor": there, "disks": [{"volume": VOLUME}]}
+        repository.declare([taken])
+        assert f"default/{VOLUME} is a copy that is not at its end" in repository.converge()["msg"]
+        repository.declare([{"name": NAME, "hypervisor": here, "disks": [disk]}])
+        # Who may not reach into the host waits for the end of what libvirt copies.
+        platform.run(here, "touch /run/waiting-test")
+        foretold = until_it_answers(repository, check=True)
+        done = until_it_answers(repository)
+        assert (foretold["summary"], done["summary"]) == ("create 1", "created 1"), done["msg"]
+        platform.run(here, f"qemu-img compare -q {IMAGE} {golden} && test ! -e {IMAGE}.copying")
+        assert not repository.converge()["changed"]
+    finally:
+        end = f"rm -f {wrapper} /run/waiting-test {golden}; until virsh -q pool-refresh default; do sleep 1; done"
+        platform.run(here, f"touch /run/waiting-test; {end}")
+
+
+def until_it_answers(repository, check: bool = False) -> dict:
+    """What a converge ends with, once the agent is back to libvirt and the server."""
+    found: list[dict] = []
+
+    def look() -> bool:
+        found.append(repository.converge(check))
+        return not found[-1].get("failed")
+
+    until(look, PATIENCE)
+    return found[-1]

@@ -24,7 +24,7 @@ import pytest
 
 libvirt = pytest.importorskip("libvirt")
 
-from archipel_agent import calm, disk_copies, dispatch, normaliser_client  # noqa: E402 - they import libvirt
+from archipel_agent import calm, disk_copies, dispatch, normaliser_client, store  # noqa: E402 - they import libvirt
 from archipel_agent.libvirt_facade import Libvirt  # noqa: E402 - as above
 from archipel_agent.permissions import Permissions  # noqa: E402 - as above
 from archipel_protocol import declaration as wire, namespaces as ns, payloads  # noqa: E402 - as above
@@ -50,12 +50,13 @@ class Store:
     node = "hv1"
     domain = "archipel.test"
 
-    def __init__(self, libvirt_facade, normaliser):
+    def __init__(self, libvirt_facade, normaliser, folder):
         self.libvirt = libvirt_facade
         self.normaliser = normaliser
         self.disk_copies = disk_copies.DiskCopies(libvirt_facade)
         self.calm = calm.Calm()
         self.config = types.SimpleNamespace(peers={})
+        self.store = store.Store(f"{folder}/store.sqlite3")
         self.managed = {}
         self._locks = {}
 
@@ -144,7 +145,7 @@ def hypervisor(loop, run, tmp_path_factory):
     with tempfile.TemporaryDirectory(prefix="engine") as root:
         facade, normaliser = run(start())
         run(facade.call(make_pool))
-        yield Hypervisor(Store(facade, normaliser))
+        yield Hypervisor(Store(facade, normaliser, root))
         run(normaliser.stop())
         run(facade.call(remove_pool))
         run(facade.stop())

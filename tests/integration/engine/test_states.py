@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from archipel_agent import declaration, domain_xml, domains, own_files, snapshots, wanted
+from archipel_agent import declaration, domain_xml, domains, own_files, snapshots, volumes, wanted
 from archipel_agent.execution import Execution
 from archipel_agent.libvirt_facade import libvirt
 
@@ -228,6 +228,27 @@ def test_who_is_interrupted_between_two_steps_is_helped_by_the_next_run(hypervis
 
     run(interrupted())
     assert "error" not in run(hypervisor.apply(**after))
+    gone = {"uuid": machine["uuid"], "name": after["name"], "state": "absent", "force": True, "remove_disks": "owned"}
+    assert "error" not in run(hypervisor.apply(**gone))
+    pool = run(hypervisor.agent.libvirt.call(lambda c: c.storagePoolLookupByName("engine-test").listVolumes()))
+    assert machine["name"] not in pool
+
+
+def test_what_was_made_for_a_machine_that_never_came_to_be_goes_with_it(hypervisor, run, machine):
+    wanted = everything(machine)
+    hypervisor.agent.store.begin_volume(machine["uuid"], "engine-test", machine["name"])
+    run(hypervisor.agent.libvirt.call(volumes.make, wanted["volumes"][0]))
+    gone = {**machine, "state": "absent", "remove_disks": "owned"}
+    assert run(hypervisor.apply(**gone))["actions"] == [f"delete volume engine-test/{machine['name']}"]
+    assert not hypervisor.agent.store.volumes(machine["uuid"])
+
+
+def test_a_volume_that_could_not_be_made_is_nobodys(hypervisor, run, machine):
+    wanted = everything(machine)
+    wanted["volumes"][0]["format"] = "nonsense"
+    wanted["domain"] = DEAF % ""
+    assert "error" in run(hypervisor.apply(**wanted, state="stopped"))
+    assert not hypervisor.agent.store.volumes(machine["uuid"])
 
 
 class Request:

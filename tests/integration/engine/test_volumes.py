@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from archipel_agent import domain_xml
+from archipel_agent import domain_xml, volumes
 
 MIB = 1 << 20
 DOMAIN = (
@@ -41,6 +41,39 @@ def described(hypervisor, run, machine):
         return connection.storagePoolLookupByName("engine-test").storageVolLookupByName(machine["name"]).XMLDesc()
 
     return domain_xml.parse(run(hypervisor.agent.libvirt.call(look)))
+
+
+@pytest.fixture
+def half(hypervisor, run, machine):
+    """A copy that broke off: what there is of it, and the mark beside it."""
+
+    def make(connection):
+        pool = connection.storagePoolLookupByName("engine-test")
+        for name in (machine["name"], machine["name"] + volumes.MARK):
+            pool.createXML(f"<volume><name>{name}</name><capacity>{MIB}</capacity></volume>")
+
+    run(hypervisor.agent.libvirt.call(make))
+
+
+@pytest.mark.parametrize("origin", ["clone", "backing", ""])
+def test_half_a_copy_is_made_anew(hypervisor, run, machine, golden, half, origin):
+    hypervisor.agent.store.begin_volume(machine["uuid"], "engine-test", machine["name"])
+    wanted = stated(machine, 4 * MIB, **({origin: golden} if origin else {}))
+    result = run(hypervisor.apply(**wanted, state="present"))
+    assert result["actions"] == [f"create volume engine-test/{machine['name']}", "define"]
+    assert int(described(hypervisor, run, machine).findtext("capacity")) == 4 * MIB
+    pool = run(hypervisor.agent.libvirt.call(lambda c: c.storagePoolLookupByName("engine-test").listVolumes()))
+    assert machine["name"] + volumes.MARK not in pool
+
+
+def test_half_a_copy_that_somebody_else_began_is_neither_used_nor_removed(hypervisor, run, machine, golden, half):
+    name = machine["name"]
+    for action in ("plan", "apply"):
+        for wanted in (stated(machine, 0, clone=golden), {**machine, "domain": DOMAIN % name}):
+            error = run(hypervisor.one(action, **wanted, state="running"))["error"]
+            assert error.startswith(f"the volume engine-test/{name} is a copy that is not at its end, as engine-test/")
+    pool = run(hypervisor.agent.libvirt.call(lambda c: c.storagePoolLookupByName("engine-test").listVolumes()))
+    assert {name, name + volumes.MARK} <= set(pool)
 
 
 @pytest.mark.parametrize("capacity, found", [(0, 4), (8 * MIB, 8)])

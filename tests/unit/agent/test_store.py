@@ -160,3 +160,20 @@ def test_announcements_do_not_fill_the_disk(store, monkeypatch):
     for number in range(10):
         store.expect(str(number), "hv2")
     assert [number for number in range(10) if store.expects(str(number), "hv2")] == [7, 8, 9]
+
+
+def test_volumes_that_were_begun_are_remembered_until_the_definition_tells_of_them(tmp_path):
+    begun = Store(tmp_path / "db")
+    for name in ("a", "b", "a"):
+        begun.begin_volume("one", "default", name)
+    begun.begin_volume("two", "default", "c")
+    begun.forget_volume("one", "default", "b")
+    begun.close()
+    again = Store(tmp_path / "db")
+    assert (again.volumes("one"), again.volumes("two"), again.volumes("three")) == (
+        [("default", "a")],
+        [("default", "c")],
+        [],
+    )
+    again.forget_volumes("one")
+    assert (again.volumes("one"), Store(tmp_path / "db").volumes("one")) == ([], [])

@@ -267,17 +267,19 @@ async def _plan(agent: t.Any, request: Request, desired: Desired, snapshot: Snap
     if machine is not None:
         definition = domain_xml.parse_domain(machine.xml, "the definition")
         existing = plan.Existing(machine.name, machine.state, machine.persistent, machine.autostart, definition)
+    begun = agent.store.volumes(desired.uuid)
     if desired.state == "absent":
         own = []
-        if existing is not None and desired.remove_disks == "owned":
-            own = await in_use.removable(agent, desired, metadata.owned(existing.definition))
+        if desired.remove_disks == "owned":
+            own = [] if existing is None else metadata.owned(existing.definition)
+            own = await in_use.removable(agent, desired, list(dict.fromkeys([*own, *begun])))
         return plan.removal(existing, desired, agent.is_managed(desired.uuid), own)
     stated = domain_xml.parse_domain(desired.domain, "domain")
     look = preflight.Look(agent.libvirt, desired.domain, request.permits(names.HOST_ACCESS))
     try:
         changes = await _resolve_volumes(agent, desired, stated, existing)
         changes = await seeds.resolve(agent, desired, stated, existing and existing.definition, changes)
-        made = [(volume["pool"], volume["name"]) for volume in changes.owned]
+        made = [*begun, *((volume["pool"], volume["name"]) for volume in changes.owned)]
         metadata.record(existing and existing.definition, stated, desired.protected, made)
         # While libvirt's driver is at work, or else when nothing is left to do but that.
         has = _Running(snapshot, desired.uuid, existing)
@@ -350,6 +352,7 @@ async def _resolve_volumes(
     if not references and not paths:
         return storage.Changes()
     found, formats = await agent.libvirt.call(volumes.look_up, dict.fromkeys(references), paths)
+    storage.refuse_half(found, agent.store.volumes(desired.uuid), volumes.MARK)
     storage.resolve(stated, definition, found, formats, desired.volumes)
     return storage.changes(desired.volumes, found)
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import typing as t
 
 from archipel_protocol import permissions as names, states
@@ -63,15 +64,31 @@ class Execution:
                 raise
             own = "" if step.do is Do.LIVE else step.label
             self.done += [label for label in (own, also) if label]
+        if self._desired.state == "absent":
+            self._agent.store.forget_volumes(self._desired.uuid)
 
     async def _call(self, function: t.Callable[..., t.Any], *args: t.Any) -> t.Any:
         return await self._agent.libvirt.call(function, *args, timeout=_LONG)
 
     async def _create_volume(self, step: Step) -> None:
-        if storage.origin(step.argument):
-            await self._agent.disk_copies.make(self._desired.uuid, step.argument)
-        else:
-            await self._call(volumes.make, step.argument)
+        volume = (step.argument["pool"], step.argument["name"])
+        # Before it is there: whoever is interrupted before the definition finds it, and has it as the machine's own.
+        self._agent.store.begin_volume(self._desired.uuid, *volume)
+        try:
+            if storage.origin(step.argument):
+                await self._agent.disk_copies.make(self._desired.uuid, step.argument)
+            else:
+                await self._call(volumes.make, step.argument)
+        except ArchipelError:
+            await self._forget_unmade(volume)
+            raise
+
+    async def _forget_unmade(self, volume: tuple[str, str]) -> None:
+        """One that somebody else makes later is not the machine's."""
+        with contextlib.suppress(ArchipelError):  # while nobody knows whether it is there, it counts as begun
+            place = (await self._call(volumes.look_up, [volume], ()))[0][volume]
+            if not place.exists and not place.half:
+                self._agent.store.forget_volume(self._desired.uuid, *volume)
 
     async def _grow_volume(self, step: Step) -> None:
         await self._call(volumes.grow, self._desired.uuid, *step.argument)
@@ -97,6 +114,7 @@ class Execution:
         xml = domain_xml.serialise(prediction.definition)
         kept = await self._call(domains.define, self._desired.uuid, self._expected, xml)
         self._newly_managed = False
+        self._agent.store.forget_volumes(self._desired.uuid)
         try:
             self.ignored = self._left_out(prediction, domain_xml.parse_domain(kept))
         except ArchipelError:
@@ -118,6 +136,7 @@ class Execution:
         xml = domain_xml.serialise(prediction.definition)
         begun = await self._call(domains.define_and_start, self._desired.uuid, xml, judge, paused)
         self._newly_managed = False
+        self._agent.store.forget_volumes(self._desired.uuid)
         self.done.append(step.label)
         if begun.fault is not None:
             raise begun.fault if isinstance(begun.fault, ArchipelError) else translate(begun.fault)
@@ -229,7 +248,8 @@ class Execution:
         await self._agent.libvirt.wait_for_state(self._desired.uuid, reached, seconds)
 
     async def _delete_volume(self, step: Step) -> None:
-        await self._call(volumes.delete, *step.argument)
+        await self._call(volumes.remove, *step.argument)
+        self._agent.store.forget_volume(self._desired.uuid, *step.argument)
 
     async def _undefine(self, step: Step) -> None:
         await self._call(domains.undefine, self._desired.uuid)

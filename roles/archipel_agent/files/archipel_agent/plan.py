@@ -176,7 +176,7 @@ _DOWN = frozenset((Do.AWAIT_STOP, Do.SHUT_DOWN, Do.POWER_OFF))
 def removal(
     existing: Existing | None, desired: Desired, managed: bool, volumes: t.Iterable[tuple[str, str]] = ()
 ) -> Plan:
-    """The plan for state=absent; ``volumes`` go with the machine."""
+    """The plan for state=absent; ``volumes`` go with the machine, or are what is left of one that never came to be."""
     plan = Plan()
     if existing is not None:
         _refuse_protected(existing, desired, "removed")
@@ -190,8 +190,9 @@ def removal(
                     CODE_DECLARATION,
                 )
             plan.steps.append(_POWER_OFF)
-        # Before the definition, which tells whose they are.
-        plan.steps += map(_deletion, volumes)
+    # Before the definition, which tells whose they are.
+    plan.steps += map(_deletion, volumes)
+    if existing is not None:
         if existing.persistent:
             plan.steps.append(Step(Do.UNDEFINE, "undefine"))
     if managed:

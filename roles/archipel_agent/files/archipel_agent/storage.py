@@ -22,13 +22,14 @@ _SECTOR = 512
 class Found:
     """A volume, or the place of one that is to be made. ``path`` is empty in pools that are no folder.
 
-    ``capacity`` in bytes.
+    ``capacity`` in bytes. ``half``: what is there is a copy that is not at its end, which counts for nothing.
     """
 
     path: str
     format: str
     exists: bool
     capacity: int = 0
+    half: bool = False
 
 
 def needed(wanted: Element, existing: Element | None) -> tuple[list[tuple[str, str]], list[str]]:
@@ -135,6 +136,20 @@ def _growing(stated: t.Iterable[Volume], found: t.Mapping[tuple[str, str], Found
 def origin(volume: Volume) -> str:
     """The volume of the same pool that ``volume`` is made from; empty where it is made from none."""
     return volume.get("clone") or volume.get("backing") or ""
+
+
+def refuse_half(found: t.Mapping[tuple[str, str], Found], begun: t.Container[tuple[str, str]], mark: str) -> None:
+    """Raises ArchipelError for half copies, but for those ``begun`` here for this machine, which are made anew.
+
+    Others may be somebody else's who is not done yet. ``mark`` ends the name of what lies beside them.
+    """
+    for (pool, name), place in found.items():
+        if place.half and (pool, name) not in begun:
+            message = (
+                f"the volume {pool}/{name} is a copy that is not at its end, as {pool}/{name}{mark} beside it says; if "
+                "nobody makes it any more, remove both"
+            )
+            raise ArchipelError(message, CODE_DECLARATION)
 
 
 def references(stated: t.Iterable[Volume]) -> list[tuple[str, str]]:

@@ -25,6 +25,7 @@ from . import database
 # profiles: what a machine's vCard says beyond its name: JSON, text by field (vcard.py).
 # unfinished: what was begun on a machine and has to be brought to an end, or taken back (unfinished.py).
 # expected: machines that were not here when a peer said that it was about to move them here (handover.py).
+# begun: volumes that were begun for a machine whose definition does not say yet that they are its own (metadata.py).
 # tags: the hypervisor's own.
 # former: passwords that the server acknowledged to count no more. It keeps such a change in memory for two seconds
 #   before it writes it down, so one that is killed meanwhile comes back with the old password, or with an account that
@@ -46,6 +47,9 @@ CREATE TABLE IF NOT EXISTS virtualmachines (
 CREATE TABLE IF NOT EXISTS profiles (jid TEXT PRIMARY KEY, fields TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS unfinished (uuid TEXT PRIMARY KEY, action TEXT NOT NULL, details TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS expected (uuid TEXT PRIMARY KEY, peer TEXT NOT NULL, at REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS begun (
+    uuid TEXT NOT NULL, pool TEXT NOT NULL, name TEXT NOT NULL, PRIMARY KEY (uuid, pool, name)
+);
 CREATE TABLE IF NOT EXISTS tags (tag TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS former (
     jid TEXT NOT NULL, password TEXT NOT NULL, removed INTEGER NOT NULL, at REAL NOT NULL
@@ -104,6 +108,9 @@ class Store:
         self._rows = {row.jid: row for row in map(_row, found)}
         begun = self._database.execute("SELECT uuid, action, details FROM unfinished")
         self._unfinished = {uuid: Unfinished(uuid, action, json.loads(details)) for uuid, action, details in begun}
+        self._volumes: dict[str, list[tuple[str, str]]] = {}
+        for uuid, pool, volume in self._database.execute("SELECT uuid, pool, name FROM begun"):
+            self._volumes.setdefault(uuid, []).append((pool, volume))
 
     def close(self) -> None:
         """Closes the file."""
@@ -223,6 +230,28 @@ class Store:
     def expect_no_more(self, *uuids: str) -> None:
         """They have come, or have become machines of this host in another way."""
         self._database.executemany("DELETE FROM expected WHERE uuid = ?", [(uuid,) for uuid in uuids])
+
+    # Volumes of machines that are being made
+
+    def begin_volume(self, uuid: str, pool: str, name: str) -> None:
+        """Remembers that a volume is about to be made for a machine. Again: no change."""
+        if (pool, name) not in self.volumes(uuid):
+            self._database.execute("INSERT INTO begun VALUES (?, ?, ?)", (uuid, pool, name))
+            self._volumes.setdefault(uuid, []).append((pool, name))
+
+    def volumes(self, uuid: str) -> list[tuple[str, str]]:
+        """(pool, name) of what was begun for a machine, and its definition may not tell of."""
+        return list(self._volumes.get(uuid, ()))
+
+    def forget_volume(self, uuid: str, pool: str, name: str) -> None:
+        """It was not made."""
+        self._database.execute("DELETE FROM begun WHERE uuid = ? AND pool = ? AND name = ?", (uuid, pool, name))
+        self._volumes[uuid] = [one for one in self.volumes(uuid) if one != (pool, name)]
+
+    def forget_volumes(self, uuid: str) -> None:
+        """The definition tells of them, or the machine is gone."""
+        if self._volumes.pop(uuid, None):
+            self._database.execute("DELETE FROM begun WHERE uuid = ?", (uuid,))
 
     # Intentions
 

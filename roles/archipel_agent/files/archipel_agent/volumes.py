@@ -8,6 +8,7 @@ The functions that take a connection run in Libvirt.call().
 
 from __future__ import annotations
 
+import contextlib
 import os.path
 import time
 import typing as t
@@ -29,6 +30,11 @@ _RAW = frozenset(("iso", "unknown", "dir", ""))
 # Seconds to wait for a pool in which a volume is being made, and between two looks; libvirt has no event for it.
 _BUSY = 20.0
 _PAUSE = 0.05
+# A volume of this name lies beside one that is being copied, so that whoever comes upon half a copy takes it for none:
+# libvirt has no way to rename a volume when it is whole, and others who share the storage know only what lies there.
+MARK = ".copying"
+# Seconds between two looks at a copy that libvirt goes on with for a run that broke off.
+_COPIES = 1.0
 
 
 def look_up(
@@ -55,8 +61,9 @@ def look_up(
 
 
 def make(connection: libvirt.virConnect, volume: Volume) -> None:
-    """Create a volume; one that exists is left as it is."""
-    if _find(connection, volume["pool"], volume["name"]).exists:
+    """Create a volume; one that exists is left as it is, and half a copy made anew."""
+    place = _find(connection, volume["pool"], volume["name"])
+    if place.exists:
         return
     source = _find(connection, volume["pool"], origin(volume)) if origin(volume) else None
     root = etree.Element("volume")
@@ -72,16 +79,60 @@ def make(connection: libvirt.virConnect, volume: Volume) -> None:
         for name, value in (("mode", "0600"), ("owner", owner[0]), ("group", owner[1])):
             etree.SubElement(permissions, name).text = value
     pool = connection.storagePoolLookupByName(volume["pool"])
+    if place.half:
+        _remove_half(pool, volume["name"])
     if "clone" in volume:
-        made = pool.createXMLFrom(domain_xml.serialise(root), pool.storageVolLookupByName(volume["clone"]))
-        if made.info()[1] < capacity:
-            made.resize(capacity)
+        _copy(pool, root, volume, capacity)
         return
+    mark = _in_pool(pool, volume["name"] + MARK, look=False)
+    if mark is not None:
+        mark.delete()
     if source is not None:
         backing = etree.SubElement(root, "backingStore")
         etree.SubElement(backing, "path").text = source.path
         etree.SubElement(backing, "format", {"type": source.format})
     pool.createXML(domain_xml.serialise(root))
+
+
+def _copy(pool: libvirt.virStoragePool, root: Element, volume: Volume, capacity: int) -> None:
+    mark = _in_pool(pool, volume["name"] + MARK, look=False) or _mark(pool, volume["name"])
+    try:
+        made = pool.createXMLFrom(domain_xml.serialise(root), pool.storageVolLookupByName(volume["clone"]))
+        try:
+            if made.info()[1] < capacity:
+                made.resize(capacity)
+        except libvirt.libvirtError:
+            made.delete()
+            raise
+    except libvirt.libvirtError:
+        # libvirt has removed what it could not copy. Where it is gone itself, the mark stays too.
+        with contextlib.suppress(libvirt.libvirtError):
+            mark.delete()
+        raise
+    mark.delete()
+
+
+def _mark(pool: libvirt.virStoragePool, name: str) -> libvirt.virStorageVol:
+    root = etree.Element("volume")
+    etree.SubElement(root, "name").text = name + MARK
+    etree.SubElement(root, "capacity", {"unit": "bytes"}).text = "1"
+    return pool.createXML(domain_xml.serialise(root))
+
+
+def _remove_half(pool: libvirt.virStoragePool, name: str) -> None:
+    """Remove half a copy, but not its mark; libvirt refuses while it goes on with it, as when only the agent died."""
+    while True:
+        volume = _in_pool(pool, name)
+        if volume is None:
+            return
+        try:
+            volume.delete()
+            return
+        except libvirt.libvirtError as fault:
+            # The error has no number of its own.
+            if "still being allocated" not in (fault.get_error_message() or ""):
+                raise
+        time.sleep(_COPIES)
 
 
 class Place(t.NamedTuple):
@@ -103,10 +154,12 @@ def place(connection: libvirt.virConnect, path: str) -> Place | None:
 
 
 def remove(connection: libvirt.virConnect, pool_name: str, name: str) -> None:
-    """Delete a volume; none there is no error. libvirt refuses while it is being written."""
-    volume = _in_pool(connection.storagePoolLookupByName(pool_name), name)
-    if volume is not None:
-        volume.delete()
+    """Delete a volume, and the mark of a copy; none there is no error. libvirt refuses while it is being written."""
+    pool = connection.storagePoolLookupByName(pool_name)
+    for one in (name, name + MARK):
+        volume = _in_pool(pool, one, look=one == name)
+        if volume is not None:
+            volume.delete()
 
 
 def grow(connection: libvirt.virConnect, uuid: str, path: str, volume: Volume) -> None:
@@ -136,7 +189,7 @@ def removable(
             place = _find(connection, pool_name, name)
         except ArchipelError:
             continue  # a pool that is gone has nothing to remove
-        if place.exists:
+        if place.exists or place.half:
             found[(pool_name, name)] = place.path
     taken = used(connection, uuid, found.values())
     return {volume: path for volume, path in found.items() if path not in taken}
@@ -195,13 +248,6 @@ def _backing(connection: libvirt.virConnect) -> set[str]:
     return found - {""}
 
 
-def delete(connection: libvirt.virConnect, pool_name: str, name: str) -> None:
-    """Delete a volume; nothing happens where there is none."""
-    volume = _in_pool(connection.storagePoolLookupByName(pool_name), name)
-    if volume is not None:
-        volume.delete()
-
-
 def fresh(connection: libvirt.virConnect, path: str, refreshed: set[str]) -> libvirt.virStorageVol | None:
     """The volume as it is: a pool knows what a file refers to only since it last looked, and guests write into it."""
     volume = by_path(connection, path)
@@ -226,19 +272,29 @@ def _find(connection: libvirt.virConnect, pool_name: str, name: str) -> Found:
         raise ArchipelError(message, CODE_DECLARATION) from None
     if not pool.isActive():
         raise ArchipelError(f"the storage pool '{pool_name}' is not active", CODE_DECLARATION)
-    description = domain_xml.parse(pool.XMLDesc(), "the storage pool")
-    volume = _in_pool(pool, name)
-    folder = text_of(description, "target/path") if description.get("type") in _FOLDERS else ""
-    if volume is None:
-        return Found(os.path.join(folder, name) if folder else "", "", False)
+    folder, volume = _folder(pool), _in_pool(pool, name)
+    path = os.path.join(folder, name) if folder else ""
+    if volume is None or _is_half(pool, folder, name):
+        return Found(path, "", False, half=volume is not None)
     described = describe(volume)
-    path = volume.path() if folder else ""
-    return Found(path, format_of(described), True, int(text_of(described, "capacity", "0")))
+    return Found(volume.path() if folder else "", format_of(described), True, int(text_of(described, "capacity", "0")))
 
 
-def _in_pool(pool: libvirt.virStoragePool, name: str) -> libvirt.virStorageVol | None:
+def _folder(pool: libvirt.virStoragePool) -> str:
+    """The folder of a pool of files; empty for other pools."""
+    description = domain_xml.parse(pool.XMLDesc(), "the storage pool")
+    return text_of(description, "target/path") if description.get("type") in _FOLDERS else ""
+
+
+def _is_half(pool: libvirt.virStoragePool, folder: str, name: str) -> bool:
+    """Whether a volume is a copy that is not at its end, or never will be."""
+    there = _has_file(folder, name + MARK)
+    return there is not False and _in_pool(pool, name + MARK, look=there is True) is not None
+
+
+def _in_pool(pool: libvirt.virStoragePool, name: str, look: bool = True) -> libvirt.virStorageVol | None:
     """The volume; a pool on shared storage learns by a refresh only what another host made or removed."""
-    for refresh in (True, False):
+    for refresh in (look, False):
         try:
             volume = pool.storageVolLookupByName(name)
             volume.info()  # or one whose file is gone would be found
@@ -266,7 +322,7 @@ def _refresh(pool: libvirt.virStoragePool, name: str = "") -> bool:
             busy = "asynchronous jobs" in (fault.get_error_message() or "")
             if not busy:
                 raise
-            if name and _has_no_file(pool, name):
+            if name and _has_file(_folder(pool), name) is False:
                 return False
             if time.monotonic() > deadline:
                 message = f"in the storage pool '{pool.name()}' somebody has been writing for {_BUSY:g} s; try again"
@@ -274,19 +330,17 @@ def _refresh(pool: libvirt.virStoragePool, name: str = "") -> bool:
         time.sleep(_PAUSE)
 
 
-def _has_no_file(pool: libvirt.virStoragePool, name: str) -> bool:
-    """Whether the folder of a pool surely has no such file; libvirt makes no volume over one that is there."""
-    description = domain_xml.parse(pool.XMLDesc(), "the storage pool")
-    folder = text_of(description, "target/path")
-    if description.get("type") not in _FOLDERS or not os.path.isdir(folder):
-        return False
+def _has_file(folder: str, name: str) -> bool | None:
+    """Whether the folder of a pool has such a file, over which libvirt makes no volume; None: who cannot look."""
+    if not os.path.isdir(folder):
+        return None
     try:
         os.lstat(os.path.join(folder, name))
     except FileNotFoundError:
-        return True
+        return False
     except OSError:
-        pass  # who may not look does not know
-    return False
+        return None  # who may not look does not know
+    return True
 
 
 def by_path(connection: libvirt.virConnect, path: str) -> libvirt.virStorageVol | None:
