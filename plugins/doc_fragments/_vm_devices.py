@@ -77,6 +77,8 @@ DEVICES = r"""
       format:
         description:
           - Format of the volume, or of the file at O(disks[].path). A new volume is V(qcow2) if it is not given.
+          - A volume in a pool that is no folder, such as one of LVM, has no format, and is V(raw). Its name ends in
+            C(.qcow2) nevertheless, unless V(raw) or O(disks[].volume) is given.
           - A disk keeps the format that it has. Another one is refused.
         type: str
         choices:
@@ -84,13 +86,14 @@ DEVICES = r"""
           - raw
       clone:
         description:
-          - Name of a volume of the same pool, such as a golden image, that the new volume begins as a copy of.
+          - Name of a volume of the same pool, such as a golden image, that the new volume begins as a copy of. The pool
+            must have the room that this image takes.
           - A volume that exists already is left as it is.
         type: str
       backing:
         description:
           - Name of a volume of the same pool, such as a golden image, that the new V(qcow2) volume lies over, so that
-            it takes only what differs.
+            it takes only what differs. The pool must be one of files.
           - A volume that exists already is left as it is.
         type: str
       target:

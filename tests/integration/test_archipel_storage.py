@@ -125,3 +125,26 @@ def until_it_answers(repository, check: bool = False) -> dict:
 
     until(look, PATIENCE)
     return found[-1]
+
+
+def test_a_copy_that_the_pool_has_no_room_for_is_not_begun(platform, repository):
+    here, folder = platform.hypervisors[0], "/vm/narrow"
+    sparse = {"name": "root", "pool": "storage-test", "format": "raw"}
+    disk = {**sparse, "clone": "gold.raw"}
+    pool = (
+        f"mkdir -p {folder} && mount -t tmpfs -o size=16M none {folder} && head -c 9M /dev/urandom > {folder}/gold.raw"
+    )
+    end = f"virsh -q pool-destroy storage-test; umount {folder}; rmdir {folder}"
+    platform.run(here, f"{pool} && virsh -q pool-create-as storage-test dir --target {folder}")
+    try:
+        repository.declare([{"name": NAME, "hypervisor": here, "disks": [disk]}])
+        for check in (True, False):
+            refused = repository.converge(check)["msg"]
+            assert "the storage pool 'storage-test' has 7" in refused and "and 9MiB are written at once for" in refused
+        # A volume that takes room as it fills may be larger than what is left.
+        repository.declare([{"name": NAME, "hypervisor": here, "disks": [{**sparse, "size": "1GiB"}]}])
+        assert repository.converge()["summary"] == "created 1"
+        repository.declare([GONE])
+        assert repository.converge()["summary"] == "removed 1"
+    finally:
+        platform.run(here, end)

@@ -60,7 +60,7 @@ def _room(image: bytes) -> int:
 def read(connection: libvirt.virConnect, pool: str, name: str) -> tuple[Found, bytes | None]:
     """(place, image) of a seed; without an image where there is no such volume."""
     place = volumes.look_up(connection, [(pool, name)], [])[0][(pool, name)]
-    if not place.path:
+    if not place.is_file:
         raise ArchipelError(f"the pool '{pool}' is no folder, and cannot hold a seed of cloud-init", CODE_DECLARATION)
     if not place.exists:
         return place, None

@@ -11,6 +11,7 @@ import typing as t
 from archipel_protocol.declaration import Volume
 from archipel_protocol.errors import CODE_DECLARATION, ArchipelError
 
+from . import describe
 from .cloud_init import Seed
 from .domain_xml import Element, attribute_of
 
@@ -20,16 +21,23 @@ _SECTOR = 512
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """A volume, or the place of one that is to be made. ``path`` is empty in pools that are no folder.
+    """A volume, or the place of one that is to be made.
 
-    ``capacity`` in bytes. ``half``: what is there is a copy that is not at its end, which counts for nothing.
+    ``path`` is that of a file or device, and POOL/VOLUME of what will be no file: libvirt does not foretell devices.
+    ``capacity``, ``allocation`` and ``room``, which the pool has left for one that is to be made, in bytes.
+    ``half``: what is there is a copy that is not at its end, which counts for nothing.
+    ``thick``: the pool takes room for all of a volume when it is made.
     """
 
     path: str
     format: str
     exists: bool
     capacity: int = 0
+    allocation: int = 0
+    room: int = 0
     half: bool = False
+    is_file: bool = True
+    thick: bool = False
 
 
 def needed(wanted: Element, existing: Element | None) -> tuple[list[tuple[str, str]], list[str]]:
@@ -57,7 +65,7 @@ def resolve(
     A disk that stays on its file keeps its format: a guest can write into its disk what looks like another one.
     """
     known = _formats(existing)
-    made = {(volume["pool"], volume["name"]): volume["format"] for volume in to_make}
+    made = {(volume["pool"], volume["name"]): volume for volume in to_make}
     problems: list[str] = []
     for disk in wanted.findall("devices/disk"):
         form = formats.get(attribute_of(disk, "source", "file"), "")
@@ -67,8 +75,9 @@ def resolve(
             if not volume.exists and reference not in made:
                 problems.append(f"the volume {'/'.join(reference)} does not exist")
                 continue
-            form = volume.format if volume.exists else made[reference]
-            if volume.path:
+            form = volume.format if volume.exists else _format(made[reference], volume)
+            form = known.get(place_of(disk), form)
+            if volume.is_file:
                 _point_at(disk, volume.path)
         form = known.get(place_of(disk), form)
         if form:
@@ -106,13 +115,53 @@ class Changes:
 def changes(stated: t.Sequence[Volume], found: t.Mapping[tuple[str, str], Found]) -> Changes:
     """What it takes to have the volumes ``stated``; raises ArchipelError for what cannot be."""
     make = _missing(stated, found)
-    return Changes(make, _growing(stated, found), _origins(make.values(), found))
+    changed = Changes(make, _growing(stated, found), _origins(make.values(), found))
+    _refuse_too_much(make.values(), found)
+    return changed
 
 
 def _missing(to_make: t.Iterable[Volume], found: t.Mapping[tuple[str, str], Found]) -> dict[str, Volume]:
-    """The volumes that do not exist yet, by path."""
-    places = [(found[(volume["pool"], volume["name"])], volume) for volume in to_make]
-    return {place.path or f"{volume['pool']}/{volume['name']}": volume for place, volume in places if not place.exists}
+    """The volumes that do not exist yet, by path; raises ArchipelError for an overlay where there are no files."""
+    missing = {}
+    for volume in to_make:
+        place = found[(volume["pool"], volume["name"])]
+        if place.exists:
+            continue
+        if volume.get("backing") and not place.is_file:
+            raise ArchipelError(
+                f"backing: {volume['backing']}: the pool '{volume['pool']}' is no folder, and only a qcow2 file lies "
+                "over another volume; state clone for a copy",
+                CODE_DECLARATION,
+            )
+        missing[place.path] = t.cast(Volume, {**volume, "format": _format(volume, place)})
+    return missing
+
+
+def _format(volume: Volume, place: Found) -> str:
+    """That of a volume that is to be made. One that is no file has none, whatever a file would have had."""
+    return volume["format"] if place.is_file else "raw"
+
+
+def _refuse_too_much(to_make: t.Iterable[Volume], found: t.Mapping[tuple[str, str], Found]) -> None:
+    """Raises ArchipelError where a pool lacks the room for what is taken at once; most volumes take it as they fill."""
+    taken: dict[str, list[tuple[str, int]]] = {}
+    for volume in to_make:
+        place, source = found[(volume["pool"], volume["name"])], found.get((volume["pool"], origin(volume)))
+        if place.thick:
+            size = max(volume["capacity"], source.capacity if source else 0)
+        else:
+            size = source.allocation if source and "clone" in volume else 0
+        if size:
+            taken.setdefault(volume["pool"], []).append((volume["name"], size))
+    for pool, sizes in taken.items():
+        needs, room = sum(size for dummy, size in sizes), found[(pool, sizes[0][0])].room
+        if needs > room:
+            raise ArchipelError(
+                f"the storage pool '{pool}' has {describe.size(room >> 10)} left, and {describe.size(needs >> 10)} are "
+                f"written at once for {', '.join(name for name, dummy in sizes)}; make room, or state another pool, or "
+                "backing instead of clone",
+                CODE_DECLARATION,
+            )
 
 
 def _growing(stated: t.Iterable[Volume], found: t.Mapping[tuple[str, str], Found]) -> dict[str, Growth]:
@@ -171,7 +220,7 @@ def _origins(to_make: t.Iterable[Volume], found: t.Mapping[tuple[str, str], Foun
         if 0 < volume["capacity"] < place.capacity:
             message = f"{volume['pool']}/{volume['name']} is to be smaller than {label}, which it is made from"
             raise ArchipelError(message, CODE_DECLARATION)
-        paths.append(place.path or label)
+        paths.append(place.path)
     return paths
 
 

@@ -21,10 +21,12 @@ from archipel_protocol.errors import CODE_DECLARATION, ArchipelError
 from . import domain_xml
 from .domain_xml import Element, attribute_of, text_of
 from .libvirt_facade import ignoring_what_went, libvirt
-from .storage import Found, origin
+from .storage import Found, origin, place_of
 
 # Pools whose volumes are files in one folder (https://libvirt.org/storage.html).
 _FOLDERS = frozenset(("dir", "fs", "netfs"))
+# Pools that take room for all of a volume when it is made.
+_THICK = frozenset(("logical", "disk", "zfs"))
 # Formats of volumes that QEMU's block layer knows under another name.
 _RAW = frozenset(("iso", "unknown", "dir", ""))
 # Seconds to wait for a pool in which a volume is being made, and between two looks; libvirt has no event for it.
@@ -66,11 +68,13 @@ def make(connection: libvirt.virConnect, volume: Volume) -> None:
     if place.exists:
         return
     source = _find(connection, volume["pool"], origin(volume)) if origin(volume) else None
+    pool = connection.storagePoolLookupByName(volume["pool"])
     root = etree.Element("volume")
     etree.SubElement(root, "name").text = volume["name"]
     capacity = volume["capacity"] or (source.capacity if source else 0)
     etree.SubElement(root, "capacity", {"unit": "bytes"}).text = str(capacity)
-    etree.SubElement(root, "allocation", {"unit": "bytes"}).text = "0"
+    if _type_of(pool) not in _THICK:
+        etree.SubElement(root, "allocation", {"unit": "bytes"}).text = "0"
     target = etree.SubElement(root, "target")
     etree.SubElement(target, "format", {"type": volume["format"]})
     owner = _qemu_user(connection)
@@ -78,7 +82,6 @@ def make(connection: libvirt.virConnect, volume: Volume) -> None:
         permissions = etree.SubElement(target, "permissions")
         for name, value in (("mode", "0600"), ("owner", owner[0]), ("group", owner[1])):
             etree.SubElement(permissions, name).text = value
-    pool = connection.storagePoolLookupByName(volume["pool"])
     if place.half:
         _remove_half(pool, volume["name"])
     if "clone" in volume:
@@ -168,9 +171,11 @@ def grow(connection: libvirt.virConnect, uuid: str, path: str, volume: Volume) -
         domain = connection.lookupByUUIDString(uuid)
         if domain.isActive():
             live = domain_xml.parse_domain(domain.XMLDesc())
-            if any(attribute_of(disk, "source", "file") == path for disk in live.findall("devices/disk")):
-                domain.blockResize(path, volume["capacity"], libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
-                return
+            for disk in live.findall("devices/disk"):
+                if place_of(disk) in (path, f"{volume['pool']}/{volume['name']}"):
+                    target = attribute_of(disk, "target", "dev")
+                    domain.blockResize(target, volume["capacity"], libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
+                    return
     except libvirt.libvirtError as fault:
         if fault.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
             raise
@@ -273,17 +278,29 @@ def _find(connection: libvirt.virConnect, pool_name: str, name: str) -> Found:
     if not pool.isActive():
         raise ArchipelError(f"the storage pool '{pool_name}' is not active", CODE_DECLARATION)
     folder, volume = _folder(pool), _in_pool(pool, name)
-    path = os.path.join(folder, name) if folder else ""
     if volume is None or _is_half(pool, folder, name):
-        return Found(path, "", False, half=volume is not None)
+        return Found(
+            os.path.join(folder or pool_name, name),
+            "",
+            False,
+            room=pool.info()[3],
+            half=volume is not None,
+            is_file=bool(folder),
+            thick=_type_of(pool) in _THICK,
+        )
     described = describe(volume)
-    return Found(volume.path() if folder else "", format_of(described), True, int(text_of(described, "capacity", "0")))
+    capacity, allocation = (int(text_of(described, size, "0")) for size in ("capacity", "allocation"))
+    return Found(volume.path(), format_of(described), True, capacity, allocation, is_file=bool(folder))
 
 
 def _folder(pool: libvirt.virStoragePool) -> str:
     """The folder of a pool of files; empty for other pools."""
     description = domain_xml.parse(pool.XMLDesc(), "the storage pool")
     return text_of(description, "target/path") if description.get("type") in _FOLDERS else ""
+
+
+def _type_of(pool: libvirt.virStoragePool) -> str:
+    return str(domain_xml.parse(pool.XMLDesc(), "the storage pool").get("type"))
 
 
 def _is_half(pool: libvirt.virStoragePool, folder: str, name: str) -> bool:
