@@ -231,9 +231,8 @@ DEVICES = r"""
         description: MAC address, in quotes, because YAML takes one of digits for a number.
         type: str
       model:
-        description: How the guest sees the interface, such as V(virtio) or V(e1000e).
+        description: How the guest sees the interface, such as V(e1000e). A new one is V(virtio) if it is not given.
         type: str
-        default: virtio
       filter:
         description: Name of a network filter of libvirt, such as V(clean-traffic).
         type: str
@@ -289,7 +288,7 @@ DEVICES = r"""
         description: Address of the hypervisor to listen on. libvirt's own default is C(127.0.0.1).
         type: str
       port:
-        description: Port to listen on. If not given, libvirt chooses one at each start.
+        description: Port to listen on. For a new console, libvirt chooses one at each start if it is not given.
         type: int
       password:
         description:
@@ -324,7 +323,7 @@ DEVICES = r"""
     elements: dict
     suboptions:
       type:
-        description: What is at the other end on the hypervisor.
+        description: What is at the other end on the hypervisor. Of a new one that is V(pty) if it is not given.
         type: str
         choices:
           - pty
@@ -332,7 +331,6 @@ DEVICES = r"""
           - file
           - unix
           - tcp
-        default: pty
       path:
         description: The file, or the socket.
         type: str
@@ -352,13 +350,12 @@ DEVICES = r"""
         type: str
         required: true
       type:
-        description: What is at the other end.
+        description: What is at the other end. Of a new one that is V(unix) if it is not given.
         type: str
         choices:
           - unix
           - spicevmc
           - pty
-        default: unix
   watchdog:
     description: The watchdog.
     type: dict
@@ -401,7 +398,6 @@ DEVICES = r"""
   tpm:
     description:
       - The trusted platform module, emulated by swtpm on the hypervisor.
-      - The collection's tests define it, and start no guest with it.
     type: dict
     suboptions:
       model:
@@ -427,12 +423,11 @@ DEVICES = r"""
     elements: dict
     suboptions:
       driver:
-        description: How they are shared.
+        description: How it is shared. A new one is V(virtiofs) if it is not given.
         type: str
         choices:
           - virtiofs
           - 9p
-        default: virtiofs
       source:
         description: The folder.
         type: str

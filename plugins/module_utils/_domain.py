@@ -82,7 +82,7 @@ def _domain(spec: Spec, name: str, uuid: str, creating: bool) -> ET.Element:
     domain = ET.Element("domain") if spec["xml"] is None else ET.fromstring(spec["xml"])
     _xml.put(domain, "name", name)
     _xml.put(domain, "uuid", uuid)
-    _vm_system.lay(domain, spec)
+    _vm_system.lay(domain, spec, creating)
     devices = [*_vm_storage.devices(spec, name, creating), *_vm_network.devices(spec), *_vm_devices.devices(spec)]
     if devices:
         _lay_over(_xml.child(domain, "devices"), devices)

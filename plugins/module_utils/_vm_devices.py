@@ -52,7 +52,7 @@ OPTIONS: dict[str, dict[str, t.Any]] = {
         "type": "list",
         "elements": "dict",
         "options": {
-            "type": {"type": "str", "choices": ["pty", "null", "file", "unix", "tcp"], "default": "pty"},
+            "type": {"type": "str", "choices": ["pty", "null", "file", "unix", "tcp"]},
             "path": {"type": "str"},
             "host": {"type": "str"},
             "port": {"type": "int"},
@@ -63,7 +63,7 @@ OPTIONS: dict[str, dict[str, t.Any]] = {
         "elements": "dict",
         "options": {
             "name": {"type": "str", "required": True},
-            "type": {"type": "str", "choices": ["unix", "spicevmc", "pty"], "default": "unix"},
+            "type": {"type": "str", "choices": ["unix", "spicevmc", "pty"]},
         },
     },
     "watchdog": {
@@ -95,7 +95,7 @@ OPTIONS: dict[str, dict[str, t.Any]] = {
         "type": "list",
         "elements": "dict",
         "options": {
-            "driver": {"type": "str", "choices": ["virtiofs", "9p"], "default": "virtiofs"},
+            "driver": {"type": "str", "choices": ["virtiofs", "9p"]},
             "source": {"type": "str", "required": True},
             "target": {"type": "str", "required": True},
         },
@@ -106,6 +106,8 @@ OPTIONS: dict[str, dict[str, t.Any]] = {
         "options": {"pci": {"type": "str"}, "usb": {"type": "str"}, "mdev": {"type": "str"}},
     },
 }
+# What libvirt calls them.
+_FILESYSTEM_DRIVERS = {"virtiofs": "virtiofs", "9p": "path"}
 _SINGLE = {"video": "model", "watchdog": "model", "rng": "source", "tpm": "model"}
 
 
@@ -166,7 +168,8 @@ def _serial_problems(where: str, serial: Spec) -> t.Iterator[str]:
     for part in ("path", "host", "port"):
         if (serial[part] is not None) != (part in needed):
             verb = "needs" if part in needed else "has no"
-            yield "{}: a port of type {} {} {}".format(where, serial["type"], verb, part)
+            kind = "without a type" if serial["type"] is None else "of type {type}".format(**serial)
+            yield f"{where}: a port {kind} {verb} {part}"
 
 
 def _host_problems(where: str, device: Spec) -> t.Iterator[str]:
@@ -184,8 +187,6 @@ def _graphics(graphic: Spec) -> ET.Element:
     element = ET.Element("graphics", type=graphic["type"])
     if graphic["port"] is not None:
         element.attrib.update(port=str(graphic["port"]), autoport="no")
-    elif graphic["type"] == "spice":
-        element.set("autoport", "yes")  # VNC has it where no port is given, SPICE has no port at all then
     if graphic["password"] is not None:
         element.set("passwd", graphic["password"])
     if graphic["listen"] is not None:
@@ -202,7 +203,7 @@ def _video(video: Spec) -> ET.Element:
 
 
 def _serial(serial: Spec) -> ET.Element:
-    element = ET.Element("serial", type=serial["type"])
+    element = ET.Element("serial", _xml.stated(type=serial["type"]))
     if serial["type"] == "tcp":
         _xml.add(element, "source", mode="bind", host=serial["host"], service=serial["port"])
         _xml.add(element, "protocol", type="raw")
@@ -214,7 +215,7 @@ def _serial(serial: Spec) -> ET.Element:
 
 
 def _channel(channel: Spec) -> ET.Element:
-    element = ET.Element("channel", type=channel["type"])
+    element = ET.Element("channel", _xml.stated(type=channel["type"]))
     _xml.add(element, "target", type="virtio", name=channel["name"])
     return element
 
@@ -224,7 +225,7 @@ def _watchdog(watchdog: Spec) -> ET.Element:
 
 
 def _rng(rng: Spec) -> ET.Element:
-    element = ET.Element("rng", model="virtio")
+    element = ET.Element("rng")
     _xml.add_if(element, "rate", bytes=rng["rate_bytes"], period=rng["rate_period"])
     if rng["source"] == "builtin":
         _xml.add(element, "backend", model="builtin")
@@ -241,8 +242,7 @@ def _tpm(tpm: Spec) -> ET.Element:
 
 def _filesystem(filesystem: Spec) -> ET.Element:
     element = ET.Element("filesystem", type="mount")
-    if filesystem["driver"] == "virtiofs":
-        _xml.add(element, "driver", type="virtiofs")
+    _xml.add_if(element, "driver", type=_FILESYSTEM_DRIVERS.get(filesystem["driver"]))
     _xml.add(element, "source", dir=filesystem["source"])
     _xml.add(element, "target", dir=filesystem["target"])
     return element
@@ -250,11 +250,11 @@ def _filesystem(filesystem: Spec) -> ET.Element:
 
 def _host_device(device: Spec) -> ET.Element:
     if device["mdev"] is not None:
-        element = ET.Element("hostdev", mode="subsystem", type="mdev", model="vfio-pci")
+        element = ET.Element("hostdev", mode="subsystem", type="mdev")
         _xml.add(_xml.add(element, "source"), "address", uuid=device["mdev"].lower())
         return element
     kind, pattern = ("pci", _PCI) if device["pci"] is not None else ("usb", _USB)
-    element = ET.Element("hostdev", mode="subsystem", type=kind, managed="yes")
+    element = ET.Element("hostdev", mode="subsystem", type=kind)
     source = _xml.add(element, "source")
     parts = t.cast("re.Match[str]", pattern.match(device[kind].lower())).groupdict()
     if kind == "pci":

@@ -32,7 +32,7 @@ OPTIONS: dict[str, dict[str, t.Any]] = {
             "direct_mode": {"type": "str", "choices": ["bridge", "vepa", "private", "passthrough"]},
             "user": {"type": "bool", "default": False},
             "mac": {"type": "str"},
-            "model": {"type": "str", "default": "virtio"},
+            "model": {"type": "str"},
             "filter": {"type": "str"},
             "link": {"type": "str", "choices": ["up", "down"]},
             "bandwidth": {"type": "dict", "options": dict.fromkeys(_WAYS, _RATE)},
@@ -71,7 +71,7 @@ def devices(spec: Spec) -> t.Iterator[ET.Element]:
             _xml.add(element, "source", dev=network["direct"], mode=network["direct_mode"])
         elif kind != "user":
             _xml.add(element, "source", **{kind: network[kind]})
-        _xml.add(element, "model", type=network["model"])
+        _xml.add_if(element, "model", type=network["model"])
         _xml.add_if(element, "filterref", filter=network["filter"])
         _xml.add_if(element, "link", state=network["link"])
         if network["bandwidth"] is not None:

@@ -119,8 +119,8 @@ def memory_kib(spec: Spec) -> tuple[int | None, int | None]:
     return memory, memory if spec["max_memory"] is None else _kib(spec["max_memory"])
 
 
-def lay(domain: ET.Element, spec: Spec) -> None:
-    """Lays what is stated over ``domain``."""
+def lay(domain: ET.Element, spec: Spec, creating: bool) -> None:
+    """Lays what is stated over ``domain``, with what a new machine gets besides if ``creating``."""
     if spec["domain_type"] is not None:
         domain.set("type", spec["domain_type"])
     for option in _TEXTS:
@@ -135,9 +135,9 @@ def lay(domain: ET.Element, spec: Spec) -> None:
     if spec["vcpus"] is not None:
         _xml.put(domain, "vcpu", spec["max_vcpus"] or spec["vcpus"], current=spec["vcpus"])
     _lay_backing(domain, spec["memory_backing"])
-    _lay_processor(domain, spec)
+    _lay_processor(domain, spec, creating)
     if spec["numa_nodes"] is not None:
-        _xml.child(_xml.child(domain, "numatune"), "memory").attrib.update(mode="strict", nodeset=spec["numa_nodes"])
+        _xml.child(_xml.child(domain, "numatune"), "memory").set("nodeset", spec["numa_nodes"])
     _lay_boot(domain, spec)
     _lay_clock(domain, spec["clock"])
 
@@ -236,15 +236,15 @@ def _lay_backing(domain: ET.Element, backing: Spec | None) -> None:
         _xml.add(parent, "access", mode=backing["access"])
 
 
-def _lay_processor(domain: ET.Element, spec: Spec) -> None:
+def _lay_processor(domain: ET.Element, spec: Spec, creating: bool) -> None:
     cpu, cells = spec["cpu"] or {}, spec["numa"] or []
     if not cpu and not cells:
         return
     element = _xml.child(domain, "cpu")
     mode = "custom" if cpu.get("model") else cpu.get("mode")
-    element.attrib.update(_xml.stated(mode=mode, match="exact" if cpu.get("model") else None))
+    element.attrib.update(_xml.stated(mode=mode))
     if cpu.get("model"):
-        _xml.put(element, "model", cpu["model"], fallback="forbid")
+        _xml.put(element, "model", cpu["model"], fallback="forbid" if creating else None)
     if any(cpu.get(part) for part in _TOPOLOGY):
         numbers = {part: _xml.value(cpu[part] or 1) for part in _TOPOLOGY}
         _xml.child(element, "topology").attrib.update(numbers)

@@ -321,6 +321,42 @@ def test_creation_lays_what_is_stated_over_the_defaults():
     )
 
 
+@pytest.mark.parametrize(
+    "stated, new, existing",
+    [
+        (
+            "<interface type='user'><mac address='52:54:00:00:00:01'/>%s</interface>",
+            "<model type='virtio'/>",
+            "<model type='e1000'/>",
+        ),
+        ("<filesystem><target dir='a'/>%s</filesystem>", "<driver type='virtiofs'/>", "<driver type='path'/>"),
+        ("<filesystem><target dir='a'/>%s</filesystem>", "<driver type='virtiofs'/>", "<driver queue='9'/>"),
+        ("<serial%s><target port='0'/></serial>", " type='pty'", " type='null'"),
+        ("<channel%s><target name='a'/></channel>", " type='unix'", " type='spicevmc'"),
+        ("<rng%s/>", " model='virtio'", " model='virtio-transitional'"),
+        ("<hostdev type='pci'%s><source/></hostdev>", " managed='yes'", " managed='no'"),
+        ("<hostdev type='mdev'%s><source/></hostdev>", " model='vfio-pci'", " model='vfio-ap'"),
+        ("<graphics type='spice'%s/>", " autoport='yes'", " port='5999'"),
+        ("<graphics type='vnc'%s/>", "", " port='5999'"),
+    ],
+)
+def test_what_is_not_stated_of_a_device_is_chosen_for_a_new_one_only(stated, new, existing):
+    named, tag = f"<devices>{stated}</devices>", parse(stated % "").tag
+    assert same(merged("<devices/>", named % "", [tag]), named % new)
+    assert same(merged(named % existing, named % "", [tag]), named % existing)
+    made = overlay.create(UUID, "web", parse(f"<domain>{named % ''}</domain>"), None, [tag])
+    assert domain_xml.equal(made, parse(f"<domain><name>web</name>{HEAD.partition('<name>')[0]}{named % new}</domain>"))
+    # What somebody has written as a whole is libvirt's own to complete.
+    assert same(merged("<devices/>", named % ""), named % "")
+
+
+def test_a_folder_that_is_shared_otherwise_keeps_nothing_of_the_old_way():
+    folder = "<devices><filesystem><target dir='a'/>%s</filesystem></devices>"
+    virtiofs, plan9 = "<driver type='virtiofs' queue='9'/><binary path='/x'/>", "<driver type='path'/>"
+    assert same(merged(folder % virtiofs, folder % plan9), folder % plan9)
+    assert same(merged(folder % "", folder % plan9), folder % plan9)
+
+
 def test_addresses_are_never_given_twice():
     taken = jids.vm_mac(UUID, 0)
     interfaces = f"<interface type='user'/><interface type='user'><mac address='{taken}'/></interface>"

@@ -56,10 +56,10 @@ def one_line(text):
             <vcpu current='1'>4</vcpu>
             <memoryBacking><hugepages><page size='2048' unit='KiB' /></hugepages><source type='memfd' />
               <access mode='shared' /></memoryBacking>
-            <cpu mode='custom' match='exact'><model fallback='forbid'>EPYC</model>
+            <cpu mode='custom'><model>EPYC</model>
               <topology sockets='2' cores='2' threads='1' /><feature policy='disable' name='svm' />
               <numa><cell id='0' cpus='0-3' memory='2097152' unit='KiB' /></numa></cpu>
-            <numatune><memory mode='strict' nodeset='0' /></numatune>
+            <numatune><memory nodeset='0' /></numatune>
             <os firmware='efi'><type machine='q35' /><boot dev='network' /><boot dev='hd' /></os>
             <clock offset='localtime'><timer name='hpet' present='no' /></clock>""",
         ),
@@ -89,9 +89,9 @@ def one_line(text):
               <disk type='network' device='disk'><source protocol='rbd' name='pool/image'>
                 <host name='mon' port='6789' /><auth username='libvirt'><secret type='ceph' uuid='{UUID}' /></auth>
                 </source><iotune><total_iops_sec>100</total_iops_sec></iotune></disk>
-              <interface type='direct'><source dev='eth0' mode='bridge' /><model type='virtio' />
+              <interface type='direct'><source dev='eth0' mode='bridge' />
                 <link state='down' /></interface>
-              <interface type='user'><model type='virtio' /><filterref filter='f' />
+              <interface type='user'><filterref filter='f' />
                 <bandwidth><outbound average='10' /></bandwidth></interface>
             </devices>""",
         ),
@@ -100,27 +100,33 @@ def one_line(text):
                 "graphics": [{"port": 5901}],
                 "video": {"model": "virtio", "heads": 2, "vram": "16MiB"},
                 "serials": [{"type": "tcp", "host": "127.0.0.1", "port": 4000}],
-                "channels": [{"name": "org.qemu.guest_agent.0"}],
+                "channels": [{"name": "org.qemu.guest_agent.0"}, {"name": "b", "type": "pty"}],
                 "watchdog": {"model": "none"},
                 "rng": {"source": "/dev/urandom", "rate_bytes": 1024},
                 "tpm": {"model": "tpm-crb", "version": "2.0"},
-                "filesystems": [{"source": "/vm/share", "target": "share"}],
+                "filesystems": [
+                    {"source": "/vm/a", "target": "a"},
+                    {"source": "/vm/b", "target": "b", "driver": "virtiofs"},
+                    {"source": "/vm/c", "target": "c", "driver": "9p"},
+                ],
                 "host_devices": [{"pci": "0000:01:00.1"}, {"usb": "046D:c52b"}, {"mdev": UUID}],
             },
             f"""<devices>
               <graphics type='vnc' port='5901' autoport='no' />
               <video><model type='virtio' heads='2' vram='16384' /></video>
               <serial type='tcp'><source mode='bind' host='127.0.0.1' service='4000' /><protocol type='raw' /></serial>
-              <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0' /></channel>
-              <rng model='virtio'><rate bytes='1024' /><backend model='random'>/dev/urandom</backend></rng>
+              <channel><target type='virtio' name='org.qemu.guest_agent.0' /></channel>
+              <channel type='pty'><target type='virtio' name='b' /></channel>
+              <rng><rate bytes='1024' /><backend model='random'>/dev/urandom</backend></rng>
               <tpm model='tpm-crb'><backend type='emulator' version='2.0' /></tpm>
-              <filesystem type='mount'><driver type='virtiofs' /><source dir='/vm/share' />
-                <target dir='share' /></filesystem>
-              <hostdev mode='subsystem' type='pci' managed='yes'>
+              <filesystem type='mount'><source dir='/vm/a' /><target dir='a' /></filesystem>
+              <filesystem type='mount'><driver type='virtiofs' /><source dir='/vm/b' /><target dir='b' /></filesystem>
+              <filesystem type='mount'><driver type='path' /><source dir='/vm/c' /><target dir='c' /></filesystem>
+              <hostdev mode='subsystem' type='pci'>
                 <source><address domain='0x0000' bus='0x01' slot='0x00' function='0x1' /></source></hostdev>
-              <hostdev mode='subsystem' type='usb' managed='yes'>
+              <hostdev mode='subsystem' type='usb'>
                 <source><vendor id='0x046d' /><product id='0xc52b' /></source></hostdev>
-              <hostdev mode='subsystem' type='mdev' model='vfio-pci'>
+              <hostdev mode='subsystem' type='mdev'>
                 <source><address uuid='{UUID}' /></source></hostdev>
             </devices>""",
         ),
@@ -164,7 +170,7 @@ def one_line(text):
         (
             {"networks": [{"network": "default"}, {"bridge": "br0", "mac": "52:54:00:AA:00:01", "model": "e1000e"}]},
             """<devices>
-              <interface type='network'><source network='default' /><model type='virtio' /></interface>
+              <interface type='network'><source network='default' /></interface>
               <interface type='bridge'><mac address='52:54:00:aa:00:01' /><source bridge='br0' />
                 <model type='e1000e' /></interface>
             </devices>""",
@@ -174,7 +180,7 @@ def one_line(text):
             """<devices>
               <graphics type='vnc' passwd='s3cret' listen='0.0.0.0'>
                 <listen type='address' address='0.0.0.0' /></graphics>
-              <graphics type='spice' autoport='yes' />
+              <graphics type='spice' />
             </devices>""",
         ),
         (

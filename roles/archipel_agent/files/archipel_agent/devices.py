@@ -24,6 +24,19 @@ _DISK_BUS = {"disk": "virtio", "cdrom": "sata", "floppy": "fdc"}
 # What libvirt chooses on x86 (formatdomain.html#input-devices).
 _INPUT_BUS = {"mouse": "ps2", "keyboard": "ps2", "tablet": "usb"}
 
+# What archipel_vm's options say of a new device, where libvirt's own choice is another, or none: an attribute, by its
+# tag and type (None: any), and a child, by its tag.
+_OF_A_NEW: dict[tuple[str, str | None], tuple[str, str]] = {
+    ("serial", None): ("type", "pty"),
+    ("channel", None): ("type", "unix"),
+    ("rng", None): ("model", "virtio"),
+    ("hostdev", "pci"): ("managed", "yes"),
+    ("hostdev", "usb"): ("managed", "yes"),
+    ("hostdev", "mdev"): ("model", "vfio-pci"),
+}
+_CHILD_OF_A_NEW = {"interface": ("model", {"type": "virtio"}), "filesystem": ("driver", {"type": "virtiofs"})}
+_PORTS = frozenset(("port", "tlsPort", "autoport"))
+
 # How the volumes of cloud-init's seeds are called; they don't end in .iso, or people would take them for CD images.
 SEED_SUFFIX = "-cloud-init.img"
 SEED = "seed"
@@ -44,7 +57,8 @@ def overlay(domain: Element, wanted: Element, exact: frozenset[str], implied: fr
     """Lay the devices of the domain ``wanted`` over those of ``domain``, in place.
 
     Existing devices of a class in ``exact`` that are not stated are removed, unless libvirt itself would add them
-    (``implied``). A cdrom or floppy is no disk in this sense, and a drive with a seed of cloud-init is no cdrom.
+    (``implied``), and new ones are completed as archipel_vm's options say. A cdrom or floppy is no disk in this sense,
+    and a drive with a seed of cloud-init is no cdrom.
     """
     stated = domain_xml.devices_of(wanted)
     container = domain.find("devices")
@@ -71,7 +85,10 @@ def _lay(container: Element, stated: list[Element], exact: frozenset[str], impli
             container.remove(device)
     for device, found in pairs:
         if found is None:
-            _insert(container, copy.deepcopy(device))
+            new = copy.deepcopy(device)
+            if device.tag in exact:
+                _complete(new)
+            _insert(container, new)
         else:
             _merge_device(found, device)
 
@@ -248,6 +265,20 @@ def _moved(existing: Element, stated: Element) -> bool:
     return domain_xml.child_of(stated, "source") is not None and _source(existing) != _source(stated)
 
 
+def _complete(device: Element) -> None:
+    """State of a new device what archipel_vm's options say of one, where libvirt's own choice is another or none."""
+    for place in ((device.tag, None), (device.tag, device.get("type"))):
+        name, value = _OF_A_NEW.get(place, ("", ""))
+        if name and device.get(name) is None:
+            device.set(name, value)
+    child = _CHILD_OF_A_NEW.get(device.tag)
+    if child is not None and device.find(child[0]) is None:
+        device.append(device.makeelement(*child))
+    # VNC has a port where none is stated, SPICE has none at all then.
+    if device.tag == "graphics" and device.get("type") == "spice" and not _PORTS & set(device.keys()):
+        device.set("autoport", "yes")
+
+
 def _insert(container: Element, device: Element) -> None:
     """Put a new device behind the last one of its kind."""
     same = container.findall(device.tag)
@@ -270,6 +301,10 @@ def _merge_device(existing: Element, stated: Element) -> None:
         drop(existing, "address", "model", "target")
     elif existing.tag == "graphics":
         _before_graphics(existing, stated)
+    elif existing.tag == "filesystem":
+        drivers = [attribute_of(one, "driver", "type", "path") for one in (existing, stated)]
+        if stated.find("driver") is not None and drivers[0] != drivers[1]:
+            drop(existing, "driver", "binary", "idmap")
     elif stated.get("model", existing.get("model")) != existing.get("model"):
         drop(existing, "address")
     merge(existing, stated)

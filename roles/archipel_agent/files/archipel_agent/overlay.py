@@ -18,12 +18,14 @@ from . import devices, domain_xml, merge
 from .domain_xml import Element
 
 
-def create(uuid: str, name: str, wanted: Element, defaults: Element | None = None) -> Element:
-    """The definition of a new machine: what is stated, over the defaults."""
+def create(
+    uuid: str, name: str, wanted: Element, defaults: Element | None = None, exact: t.Iterable[str] = ()
+) -> Element:
+    """The definition of a new machine: what is stated, over the defaults; ``exact`` as of overlay()."""
     domain = wanted.makeelement("domain") if defaults is None else copy.deepcopy(defaults)
     stated = copy.deepcopy(wanted)
     merge.merge_domain(domain, stated)
-    devices.overlay(domain, stated, exact=frozenset(), implied=frozenset())
+    devices.overlay(domain, stated, exact=frozenset(exact), implied=frozenset())
     return _identified(domain, uuid, name)
 
 

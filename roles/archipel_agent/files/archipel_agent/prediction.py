@@ -95,7 +95,7 @@ async def creation(
     desired: Desired, wanted: Element, defaults: Element | None, domain_type: str, normalise: Normalise
 ) -> Foretold:
     """The definition of a machine that does not exist yet; ``domain_type`` counts where none is stated."""
-    candidate = overlay.create(desired.uuid, desired.name, wanted, defaults)
+    candidate = overlay.create(desired.uuid, desired.name, wanted, defaults, desired.exact)
     if not candidate.get("type"):
         candidate.set("type", domain_type)
     completed = await _complete(candidate, normalise)
