@@ -104,7 +104,7 @@ SYSTEM = r"""
               - forbid
             default: require
   numa:
-    description: The guest's NUMA nodes, all of them.
+    description: The guest's NUMA nodes, all of them. Together they have the whole O(memory), or O(max_memory).
     type: list
     elements: dict
     suboptions:

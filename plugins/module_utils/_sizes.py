@@ -35,6 +35,12 @@ def parse(text: str) -> int:
     return int(size)
 
 
+def text(size: int) -> str:
+    """A number of bytes in the largest unit that tells it exactly, such as "2GiB"."""
+    unit, factor = next((unit, factor) for unit, factor in reversed(list(UNITS.items())) if size % factor == 0)
+    return f"{size // factor}{unit}"
+
+
 def problems(option: str, text: str | None) -> t.Iterator[str]:
     """What is wrong with the size ``text`` of ``option``, if it is given."""
     if text is None:

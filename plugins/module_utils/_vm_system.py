@@ -157,9 +157,20 @@ def _memory_problems(spec: Spec) -> t.Iterator[str]:
             yield "max_memory: needs memory, to tell how much of it the guest has now"
         elif not found and _kib(spec["max_memory"]) < _kib(spec["memory"]):
             yield "max_memory: '{max_memory}' is less than the memory, '{memory}'".format(**spec)
+    if not found and spec["xml"] is None:  # which may have modules of memory besides
+        yield from _cell_problems(spec)
     backing = spec["memory_backing"] or {}
     if backing.get("hugepages"):
         yield from _sizes.problems("memory_backing.hugepages", backing["hugepages"])
+
+
+def _cell_problems(spec: Spec) -> t.Iterator[str]:
+    """libvirt takes the sum for the memory, whatever is stated of that."""
+    cells, whole = spec["numa"] or [], spec["memory"] if spec["max_memory"] is None else spec["max_memory"]
+    size = sum(_sizes.parse(cell["memory"]) for cell in cells)
+    if cells and whole is not None and size != _sizes.parse(whole):
+        option = "memory" if spec["max_memory"] is None else "max_memory"
+        yield f"numa: the nodes have {_sizes.text(size)} in all, and must have what {option} says, '{whole}'"
 
 
 def _kib_problems(sizes: t.Mapping[str, str | None]) -> t.Iterator[str]:

@@ -31,6 +31,38 @@ def test_what_libvirt_does_not_keep_is_told_every_time(hypervisor, run, machine)
     assert result == {"uuid": machine["uuid"], "ignored": ["titel"]}
 
 
+def test_a_number_that_libvirt_keeps_as_another_is_told_every_time(hypervisor, run, machine):
+    cells = "<cpu><numa><cell id='0' cpus='0' memory='%d' unit='MiB'/></numa></cpu>"
+
+    def told(xml):
+        return run(hypervisor.apply(**machine, domain=xml, state="present")).get("ignored")
+
+    assert told(PLAIN % (64, cells % 64)) is None
+    # The nodes count.
+    assert told("<domain><memory unit='MiB'>96</memory></domain>") == ["memory"]
+    assert told("<domain><memory unit='MiB'>96</memory>" + cells % 96 + "</domain>") is None
+    # There is not more to have now than in all.
+    assert told("<domain><currentMemory unit='MiB'>128</currentMemory></domain>") == ["currentMemory"]
+    # libvirt rounds up.
+    video = "<devices><video><model type='vga' vram='%d'/></video></devices>"
+    assert told(f"<domain>{video % 20480}</domain>") == ["devices/video/model/@vram"]
+    assert told(f"<domain>{video % 32768}</domain>") is None
+
+
+def test_what_states_that_there_is_none_is_kept(hypervisor, run, machine):
+    disk = (
+        "<devices><disk type='file' device='disk'><driver name='qemu' type='raw' cache='%s'/>"
+        "<source file='/vm/iso/guest.iso'/><target dev='vda' bus='virtio'/><iotune><read_iops_sec>%d</read_iops_sec>"
+        "<write_iops_sec>%d</write_iops_sec></iotune></disk></devices>"
+    )
+    for cache, reads, writes in (("default", 0, 0), ("none", 100, 200), ("default", 0, 100), ("default", 0, 0)):
+        stated = {**machine, "domain": PLAIN % (64, disk % (cache, reads, writes)), "state": "present"}
+        result = run(hypervisor.apply(**stated))
+        assert "error" not in result and "ignored" not in result, result
+        kept = run(hypervisor.dump(machine["uuid"]))
+        assert ("cache=" in kept, "read_iops" in kept, "write_iops" in kept) == (cache == "none", reads > 0, writes > 0)
+
+
 @pytest.fixture
 def forgetful(monkeypatch):
     """A daemon that drops titles."""

@@ -51,6 +51,12 @@ def same(first, second):
             "<memory unit='MiB'>2</memory><currentMemory unit='MiB'>1</currentMemory>",
             "<memory unit='KiB'>2048</memory><currentMemory unit='KiB'>1024</currentMemory>",
         ),
+        # nodes of the host, which libvirt drops where it is to choose them
+        (
+            "<numatune><memory mode='preferred' placement='auto'/></numatune>",
+            "<numatune><memory nodeset='0'/></numatune>",
+            "<numatune><memory mode='preferred' nodeset='0'/></numatune>",
+        ),
         # machine
         (
             "<os><type arch='x86_64' machine='pc-q35-6.2'>hvm</type></os>",

@@ -98,6 +98,47 @@ def change_all(text, replacements):
         # What is nobody's but its owner's.
         ("<metadata><x xmlns='urn:x'/></metadata>", None, "", ()),
         ("<q:commandline xmlns:q='urn:q'><q:arg/></q:commandline>", None, "", ("commandline",)),
+        # Of no limit and of what is the default, libvirt says nothing.
+        (
+            "<devices><disk><driver name='qemu' cache='default'/><iotune><read_iops_sec>0</read_iops_sec></iotune>"
+            "</disk></devices>",
+            None,
+            "<devices><disk><driver name='qemu'/></disk></devices>",
+            (),
+        ),
+        # A number may be kept as another one.
+        (
+            "<memory unit='MiB'>2</memory><currentMemory unit='MiB'>2</currentMemory><vcpu current='3'>4</vcpu>",
+            None,
+            "<memory unit='KiB'>1024</memory><currentMemory unit='KiB'>2048</currentMemory><vcpu current='2'>4</vcpu>",
+            ("memory", "vcpu/@current"),
+        ),
+        ("<memory>1024</memory>", None, "<memory unit='KiB'>1024</memory>", ()),
+        ("<memory unit='b'>2047</memory>", None, "<memory unit='KiB'>2</memory>", ()),
+        ("<vcpu>04</vcpu>", None, "<vcpu placement='static'>4</vcpu>", ()),
+        # Nobody has stated it to be so.
+        ("<vcpu placement='auto'/>", "<vcpu placement='auto'>2</vcpu>", "<vcpu placement='auto'>4</vcpu>", ()),
+        ("<memory>1024</memory>", "<memory>2048</memory>", "<memory>4096</memory>", ()),
+        # libvirt counts in what is plugged in.
+        (
+            "<memory>1024</memory><devices><memory model='dimm'/></devices>",
+            None,
+            "<memory>2048</memory><devices><memory model='dimm'/></devices>",
+            (),
+        ),
+        # Which of several is meant cannot be told.
+        (
+            "<devices><video><model vram='3'/></video></devices>",
+            None,
+            "<devices><video><model vram='4'/></video></devices>",
+            ("devices/video/model/@vram",),
+        ),
+        (
+            "<devices><video><model vram='3'/></video></devices>",
+            None,
+            "<devices><video><model vram='4'/></video><video><model vram='3'/></video></devices>",
+            (),
+        ),
     ],
 )
 def test_what_libvirt_leaves_out(stated, candidate, kept, ignored):

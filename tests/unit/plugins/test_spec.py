@@ -146,6 +146,16 @@ def test_sizes_that_make_no_sense(text, reason):
                 "numa_nodes: 'x' is no list of the host's nodes such as 0-1",
             ],
         ),
+        (
+            {"memory": "3GiB", "numa": [{"cpus": "0", "memory": "1GiB"}, {"cpus": "1", "memory": "1GiB"}]},
+            ["numa: the nodes have 2GiB in all, and must have what memory says, '3GiB'"],
+        ),
+        (
+            {"memory": "1GiB", "max_memory": "2GiB", "numa": [{"cpus": "0", "memory": "1.5GiB"}]},
+            ["numa: the nodes have 1536MiB in all, and must have what max_memory says, '2GiB'"],
+        ),
+        ({"memory": "1GiB", "max_memory": "2GiB", "numa": [{"cpus": "0", "memory": "2048MiB"}]}, []),
+        ({"numa": [{"cpus": "0", "memory": "2GiB"}]}, []),
         ({"boot": ["hd", "cdrom", "hd"]}, ["boot: hd is there twice"]),
         ({"clock": {"offset": "timezone"}}, ["clock.timezone: goes with the offset timezone, and only with it"]),
         (

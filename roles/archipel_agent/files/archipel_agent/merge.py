@@ -210,6 +210,10 @@ def _release_dependents(base: Element, wanted: Element) -> None:
         drop(base, "vcpus")
         if int(vcpu.get("current", "0")) > int(count):
             del vcpu.attrib["current"]
+    nodes = base.find("numatune/memory")
+    if nodes is not None and domain_xml.attribute_of(wanted, "numatune/memory", "nodeset"):
+        # With "auto", libvirt drops the nodes.
+        nodes.attrib.pop("placement", None)
     # The two ways to state a boot order exclude each other (formatdomain.html#bios-bootloader).
     if wanted.find("devices/*/boot") is not None and wanted.find("os/boot") is None and base.find("os") is not None:
         drop(base.find("os"), "boot")

@@ -18,6 +18,8 @@ from .wanted import Desired
 
 # Completes a definition; None where only the daemon can tell.
 Normalise = t.Callable[[str, str], t.Awaitable["str | None"]]
+# Numbers that libvirt may keep as others, say the memory as the sum of the NUMA nodes.
+_NUMBERS = ("memory", "currentMemory", "vcpu", "vcpu/@current", "devices/video/model/@vram")
 # What libvirt says at a start only: where it has put a socket.
 _LATER = frozenset(("devices/channel/source", "devices/channel/source/@mode"))
 # Parts of a folder shared by virtiofs that one shared by 9p does not have (formatdomain.html#filesystems).
@@ -47,7 +49,7 @@ class Foretold(t.NamedTuple):
 
 
 def ignored(stated: Element, candidate: Element, kept: Element) -> tuple[str, ...]:
-    """The paths of what ``stated`` brought into ``candidate`` and libvirt left out of what it has ``kept``.
+    """The paths of what ``stated`` brought into ``candidate`` and libvirt left out of what it has ``kept``, or changed.
 
     libvirt reads what it knows and says nothing of the rest, be it a slip of the pen or newer than this libvirt.
     """
@@ -55,25 +57,51 @@ def ignored(stated: Element, candidate: Element, kept: Element) -> tuple[str, ..
     missing = said - _LATER - _among(said, kept)
     if missing:
         missing &= _among(said, candidate)
-    return tuple(sorted(path for path in missing if path.rpartition("/")[0] not in missing))
+    told = {path for path in missing if path.rpartition("/")[0] not in missing}
+    told.update(path for path in _NUMBERS if path in said and _is_other(path, stated, candidate, kept))
+    return tuple(sorted(told))
+
+
+def _is_other(path: str, stated: Element, candidate: Element, kept: Element) -> bool:
+    """Whether libvirt has kept a stated number as another one; not where several could be meant."""
+    if path in ("memory", "currentMemory") and kept.find("devices/memory") is not None:
+        return False  # libvirt counts such modules in
+    place, dummy, name = path.partition("/@")
+    values = []
+    for domain in (stated, candidate, kept):
+        found = domain.findall(place)
+        text = found[0].get(name) if name and found else domain_xml.text_of(domain, place)
+        if len(found) != 1 or not (text or "").isdigit():
+            return False
+        values.append(domain_xml.kibibytes(found[0]) if path in ("memory", "currentMemory") else int(text))
+    return values[0] == values[1] != values[2]
 
 
 def _said(domain: Element) -> set[str]:
     """Names of elements and attributes below <domain/>, with those around them; metadata is its owners' business.
 
-    Without what states that there is none: elements that are empty (merge.merge), but for features, and ports of -1.
+    Without what states that there is none: elements that are empty (merge.merge), but for features, limits of 0, ports
+    of -1, and "default".
     """
     found: set[str] = set()
     stack = [("", child) for child in domain if child.tag != "metadata"]
     while stack:
         path, element = stack.pop()
-        if not (len(element) or element.attrib or (element.text or "").strip() or path == "features/"):
+        if _says_nothing(element) and path != "features/":
             continue
         path += element.tag.rpartition("}")[2]
         found.add(path)
-        found.update(f"{path}/@{name}" for name, value in element.attrib.items() if value != "-1")
+        found.update(f"{path}/@{name}" for name, value in element.attrib.items() if value not in ("-1", "default"))
         stack += [(path + "/", child) for child in element]
     return found
+
+
+def _says_nothing(element: Element) -> bool:
+    """Whether an element states that there is none; limits of 0 are none."""
+    if element.tag == "iotune":
+        return all(map(_says_nothing, element))
+    text = (element.text or "").strip()
+    return not (len(element) or element.attrib or (text and (text != "0" or element.getparent().tag != "iotune")))
 
 
 def _among(said: t.Container[str], domain: Element) -> set[str]:
