@@ -11,6 +11,7 @@ import pytest
 
 from archipel_agent import preflight
 
+ADMIN = "admin@archipel.test/test"
 DOMAIN = (
     "<domain type='qemu'><memory unit='TiB'>%s</memory><os><type arch='x86_64' machine='pc'>hvm</type>%s</os>"
     "<devices>%s</devices></domain>"
@@ -49,6 +50,28 @@ def test_a_machine_of_another_driver_is_refused_before_it_is_made(hypervisor, ru
         error = run(hypervisor.one(action, **machine, domain=wanted, state="present"))["error"]
         assert error == f"domain_type: there are no machines of the type '{kind}' here, but of qemu and kvm"
     assert not hypervisor.agent.is_managed(machine["uuid"])
+
+
+def test_a_file_in_a_folder_that_is_missing_is_missing(hypervisor, run, machine):
+    files = ("/vm/none/kernel", "/vm/iso/sub/x.iso", "/vm/iso/guest.iso/x.iso")
+    disk = "<disk type='file' device='cdrom'><source file='%s'/><target dev='sd%s' bus='sata'/></disk>"
+    wanted = DOMAIN.replace("TiB", "MiB") % (
+        32,
+        f"<kernel>{files[0]}</kernel>",
+        disk % (files[1], "a") + disk % (files[2], "b"),
+    )
+    for action in ("plan", "apply"):
+        error = run(hypervisor.one(action, **machine, domain=wanted, state="running"))["error"]
+        assert error == "; ".join(f"there is no file {path} here" for path in files)
+    assert not hypervisor.agent.is_managed(machine["uuid"])
+
+
+def test_a_file_in_a_folder_that_nobody_may_enter_may_be_there(hypervisor, run, machine, tmp_path):
+    folder = tmp_path / "closed"
+    folder.mkdir(mode=0)
+    kernel = f"<kernel>{folder}/kernel</kernel>"
+    wanted = DOMAIN.replace("TiB", "MiB") % (32, kernel, "")
+    assert "error" not in run(hypervisor.one("plan", ADMIN, **machine, domain=wanted, state="present"))
 
 
 def test_two_disks_on_one_target(hypervisor, run, machine):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os.path
+import os
 import typing as t
 
 from archipel_protocol.errors import ArchipelError
@@ -151,4 +151,12 @@ def _targets(domain: Element) -> t.Iterator[str]:
 
 def _is_missing(path: str, may_see: t.Callable[[str], bool]) -> bool:
     """Whether there is no such file, as far as this process can see at all."""
-    return may_see(path) and os.access(os.path.dirname(path), os.X_OK) and not os.path.exists(path)
+    if not may_see(path):
+        return False
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        pass  # in a folder that this process may not enter, say, and libvirt may
+    return False
