@@ -143,6 +143,42 @@ def test_a_secret_that_was_on_the_host_before_is_never_told(hypervisor, run, mac
     assert "secret-" not in caplog.text and machine["name"] in caplog.text
 
 
+HANDED_ON = (
+    "<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'><name>%s</name><uuid>%s</uuid>"
+    "<memory unit='MiB'>32</memory><sysinfo type='fwcfg'><entry name='opt/a'>secret-1</entry></sysinfo>"
+    "<sysinfo type='smbios'><oemStrings><entry>secret-2</entry></oemStrings></sysinfo>"
+    "<os><type arch='x86_64' machine='pc'>hvm</type><smbios mode='sysinfo'/></os><qemu:commandline>"
+    "<qemu:arg value='-fw_cfg'/><qemu:arg value='name=opt/b,secret-3'/><qemu:env name='TOKEN' value='secret-4'/>"
+    "</qemu:commandline></domain>"
+)
+
+
+def test_what_qemu_is_handed_is_never_told(hypervisor, run, machine, caplog):
+    domain = HANDED_ON % (machine["name"], machine["uuid"])
+    run(hypervisor.agent.libvirt.call(lambda connection: connection.defineXML(domain)))
+    run(hypervisor.agent.manage(machine["uuid"], machine["name"]))
+    answers = []
+
+    def ask(action, xml="<domain/>", **wanted):
+        answers.append(run(hypervisor.one(action, ADMIN, **machine, show_xml=True, domain=xml, **wanted)))
+        return answers[-1]
+
+    with caplog.at_level(logging.DEBUG):
+        for number in range(1, 5):
+            changed = ask("apply", domain.replace(f"secret-{number}", f"other-{number}"), state="present")
+            told = [text.partition(": ")[2] for side in ("before", "after") for text in changed[side]["xml"]]
+            assert told == ["(set)", "(changed)"]
+            assert "(set)" in changed["xml"] and "(changed)" in changed["xml"]
+            ask("apply", domain, state="present")
+        # QEMU repeats the option that it does not take.
+        failed = ask("apply", domain, state="running")["error"]
+        assert "(set)" in failed and "opt/b" not in failed, failed
+        answers.append(run(hypervisor.ask("inventory", {"uuids": [machine["uuid"]], "details": True})))
+        ask("apply", state="absent", force=True)
+        ask("apply", domain, state="running")
+    assert not any(word in f"{answers}{caplog.text}" for word in ("secret-", "other-"))
+
+
 def test_who_does_not_wait_has_asked_the_guest(hypervisor, run, machine):
     run(hypervisor.apply(**machine, domain=DEAF, state="running"))
     result = run(hypervisor.one("apply", **machine, state="stopped", wait=False, shutdown_timeout=3600))

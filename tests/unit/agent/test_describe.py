@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from archipel_agent import describe
+from archipel_agent import describe, domain_xml
 from archipel_agent.domain_xml import parse
 
 WEB = """
@@ -207,3 +207,49 @@ def test_a_password_that_archipel_0_6_left_in_a_description_is_never_shown():
             describe.xml_difference(parse(after), parse(described)),
         )
         assert "pass1" not in str(shown) and "pass2" not in str(shown)
+
+
+QEMU = domain_xml.QEMU_NAMESPACE
+HANDED_ON = f"""<domain type='kvm' xmlns:qemu='{QEMU}'><name>web</name>
+  <sysinfo type='fwcfg'><entry name='opt/org.coreos/config'>pass-1</entry></sysinfo>
+  <sysinfo type='smbios'><system><entry name='manufacturer'>Acme</entry></system>
+    <oemStrings><entry>pass-2</entry><entry>pass-3</entry></oemStrings></sysinfo>
+  <devices><disk type='network'><source protocol='https' name='x'><cookies><cookie name='c'>pass-4</cookie></cookies>
+    <auth username='me'><secret type='iscsi' usage='readable'/></auth></source><target dev='vda'/></disk></devices>
+  <qemu:commandline><qemu:arg value='-fw_cfg'/><qemu:arg value='name=opt/x,string=pass-5'/>
+    <qemu:env name='TOKEN' value='pass-6'/></qemu:commandline></domain>"""
+
+
+@pytest.mark.parametrize("number", range(1, 7))
+def test_what_qemu_or_the_firmware_is_handed_is_never_shown(number):
+    one = f"pass-{number}"
+    before, after = parse(HANDED_ON), parse(HANDED_ON.replace(one, "word"))
+    changes, xml = describe.difference(before, after), describe.xml_difference(before, after)
+    assert [text.partition(": ")[2] for side in changes for text in side["xml"]] == ["(set)", "(changed)"]
+    lines = [line for line in xml.splitlines()[2:] if line[:1] in ("-", "+")]
+    assert len(lines) == 2 and "(set)" in lines[0] and "(changed)" in lines[1]
+    assert "pass-" not in f"{changes}{xml}" and "word" not in f"{changes}{xml}"
+
+
+def test_what_comes_or_goes_is_shown_without_what_qemu_is_handed():
+    whole, bare = parse(HANDED_ON), parse(f"<domain type='kvm' xmlns:qemu='{QEMU}'><name>web</name></domain>")
+    without_one = parse(HANDED_ON.replace("<entry>pass-3</entry>", "").replace("<qemu:arg value='-fw_cfg'/>", ""))
+    for pair in (
+        (whole, bare),
+        (bare, whole),
+        (whole, without_one),
+        (without_one, whole),
+        (None, whole),
+        (whole, None),
+    ):
+        told = describe.xml_difference(*pair) + (str(describe.difference(*pair)) if None not in pair else "")
+        assert "pass-" not in told and "(set)" in told
+    assert "Acme" in told and 'usage="readable"' in told
+
+
+def test_a_message_does_not_repeat_what_qemu_is_handed():
+    said = "-fw_cfg name=opt/x,string=pass-5: Invalid parameter 'string=pass-5'; pass-5, pass-1, pass-2 and pass-6"
+    hidden = "-fw_cfg (set): Invalid parameter '(set)'; (set), (set), (set) and (set)"
+    assert domain_xml.concealed(said, parse(HANDED_ON)) == hidden
+    # A password that is a word would be told by the hole it leaves.
+    assert domain_xml.concealed("the display is secret", parse(WEB)) == "the display is secret"

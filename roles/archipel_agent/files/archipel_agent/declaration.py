@@ -16,7 +16,7 @@ import typing as t
 
 from archipel_protocol import declaration as wire, jids, namespaces as ns, permissions as names, states
 from archipel_protocol.declaration import Facts, Result
-from archipel_protocol.errors import CODE_DECLARATION, ArchipelError, PermissionDenied
+from archipel_protocol.errors import CODE_DECLARATION, ArchipelError, MalformedRequest, PermissionDenied
 
 from . import (
     addresses,
@@ -144,7 +144,7 @@ async def _answer(
             try:
                 return await work(agent, request, one, snapshot)
             except ArchipelError as exc:
-                return Result(uuid=one.uuid, error=exc.message, code=exc.code), None
+                return Result(uuid=one.uuid, error=_message(exc, one, snapshot), code=exc.code), None
             except Exception:
                 log.exception("the declaration of %s (%s) failed", one.name, one.uuid)
                 message = "the declaration failed inside the agent; its log has more"
@@ -164,6 +164,17 @@ async def _answer(
         for one in results:
             one.pop("vm", None)
     return wire.encode({"results": results})
+
+
+def _message(fault: ArchipelError, desired: Desired, snapshot: Snapshot) -> str:
+    """What an error says, without the secrets of what is declared and of what is there."""
+    machine = snapshot.machines.get(desired.uuid)
+    known = []
+    for text in (desired.domain, "" if machine is None else machine.xml):
+        # What is not well-formed has not come to anybody who could repeat it.
+        with contextlib.suppress(MalformedRequest):
+            known.append(domain_xml.parse_domain(text))
+    return domain_xml.concealed(fault.message, *known)
 
 
 def _states_autostart(desired: Desired) -> bool:
@@ -230,9 +241,10 @@ async def _carried_out(agent: t.Any, request: Request, desired: Desired, snapsho
     try:
         await execution.run(made)
     except ArchipelError as exc:
-        log.warning("%s (%s): %s", desired.name, desired.uuid, exc.message)
+        message = _message(exc, desired, snapshot)
+        log.warning("%s (%s): %s", desired.name, desired.uuid, message)
         failed = _result(desired, made, execution.done, execution.applied_live)
-        failed.update(changed=bool(execution.done), error=exc.message, code=exc.code)
+        failed.update(changed=bool(execution.done), error=message, code=exc.code)
         return failed
     log.info("%s (%s): %s", desired.name, desired.uuid, ", ".join(execution.done) or "unchanged")
     made.restart_required += execution.refused

@@ -156,10 +156,10 @@ def difference(
 
 def xml_difference(before: Element | None, after: Element | None) -> str:
     """Two definitions line by line, as ``diff -u`` tells them; None is no definition."""
-    shown = [None if one is None else domain_xml.without_secrets(one) for one in (before, after)]
-    if before is not None and after is not None:
-        for masked in _changed_passwords(before, after, shown[1].findall("devices/graphics")):
-            masked.set("passwd", SECRET_CHANGED)
+    if before is None or after is None:
+        shown = [None if one is None else domain_xml.without_secrets(one) for one in (before, after)]
+    else:
+        shown = [*domain_xml.shown(before, after)]
     lines = [[] if one is None else domain_xml.lines(one) for one in shown]
     return "\n".join(difflib.unified_diff(*lines, "before", "after", lineterm=""))
 
@@ -169,16 +169,8 @@ def _is_covered(path: str, differing: set[str]) -> bool:
 
 
 def _mark_changed_passwords(before: Element, after: Element, terms: list[Terms]) -> None:
-    for shown in _changed_passwords(before, after, terms):
-        shown["password"] = SECRET_CHANGED
-
-
-def _changed_passwords(before: Element, after: Element, shown: t.Iterable[t.Any]) -> list[t.Any]:
-    """Those of ``shown``, which stand for the displays of ``after``, that have another password than before."""
     olds = {graphics.get("type"): graphics.get("passwd") for graphics in before.findall("devices/graphics")}
-    pairs = zip(after.findall("devices/graphics"), shown)
-    return [
-        one
-        for graphics, one in pairs
-        if olds.get(graphics.get("type")) and graphics.get("passwd") not in (None, "", olds[graphics.get("type")])
-    ]
+    for graphics, shown in zip(after.findall("devices/graphics"), terms):
+        old = olds.get(graphics.get("type"))
+        if old and graphics.get("passwd") not in (None, "", old):
+            shown["password"] = SECRET_CHANGED

@@ -26,8 +26,13 @@ SECRET_SET = "(set)"
 SECRET_CHANGED = "(changed)"
 # Children of <domain/> of which there may be several.
 _REPEATED = frozenset(("seclabel", "sysinfo"))
-# (tag, attribute) of values that only VIR_DOMAIN_XML_SECURE shows.
-_SECRETS = frozenset((("graphics", "passwd"),))
+# (tag, attribute) of values that only VIR_DOMAIN_XML_SECURE shows, or that QEMU is handed as they are.
+_HANDED_ON = frozenset(((f"{{{QEMU_NAMESPACE}}}arg", "value"), (f"{{{QEMU_NAMESPACE}}}env", "value")))
+_SECRETS = _HANDED_ON | {("graphics", "passwd")}
+# Elements whose text is a secret: of a web server, and of a container's environment.
+_SECRET_TEXTS = frozenset(("cookie", "initenv"))
+# Shorter values are found in messages by chance.
+_SHORTEST_SECRET = 4
 # Archipel 0.6 wrote the password of a machine's account into its <description>.
 _ACCOUNT = re.compile(r"(?i)([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}@[^\s:]+::::)\S+")
 # Devices that one of their attributes names.
@@ -114,13 +119,64 @@ def equal_devices(first: Element, second: Element) -> bool:
 def without_secrets(element: Element) -> Element:
     """A copy of ``element`` in which every secret reads "(set)"."""
     clean = copy.deepcopy(element)
-    for tag, attribute in _SECRETS:
-        for found in clean.iter(tag):
-            if found.get(attribute) is not None:
-                found.set(attribute, SECRET_SET)
-    for found in clean.iter("description"):
-        found.text = without_password(found.text or "")
+    # What is secret depends on what is around, which the copy has lost.
+    for found, shown in zip(element.iter(), clean.iter()):
+        _mask(found, shown)
+        if found.tag == "description":
+            shown.text = without_password(found.text or "")
     return clean
+
+
+def shown(before: Element, after: Element) -> tuple[Element, Element]:
+    """Copies without secrets of two definitions; a secret that becomes another one reads "(changed)" in the second."""
+    copies = without_secrets(before), without_secrets(after)
+    _mark_changed(before, after, copies[1])
+    return copies
+
+
+def concealed(message: str, *domains: Element) -> str:
+    """``message`` without the secrets of these definitions that QEMU is handed: it repeats what it does not take."""
+    values = set()
+    for domain in domains:
+        for element in domain.iter():
+            whole = [(element.text or "").strip()] if _is_secret(element) else []
+            whole += [element.get(name, "") for tag, name in _HANDED_ON if tag == element.tag]
+            for value in whole:
+                # It may repeat one of a list, or what stands behind a name.
+                values.update((value, *value.split(","), *(part.rpartition("=")[2] for part in value.split(","))))
+    # The name of an option is none.
+    secrets = {value for value in values if len(value) >= _SHORTEST_SECRET and not value.startswith("-")}
+    for secret in sorted(secrets, key=len, reverse=True):
+        message = message.replace(secret, SECRET_SET)
+    return message
+
+
+def _is_secret(element: Element) -> bool:
+    """Whether an element's text is a secret, as that of what the firmware or OEM strings tell the guest may be."""
+    around = element.getparent()
+    if element.tag == "entry" and around is not None:
+        return around.tag == "oemStrings" or (around.tag == "sysinfo" and around.get("type") == "fwcfg")
+    return element.tag in _SECRET_TEXTS
+
+
+def _mask(element: Element, copied: Element, old: Element | None = None) -> None:
+    """Mask the secrets of ``element`` in its copy: those that ``old`` has otherwise, or all where there is no old."""
+    text = SECRET_SET if old is None else SECRET_CHANGED
+    for tag, name in _SECRETS:
+        if tag == element.tag and element.get(name) is not None:
+            if old is None or (element.get(name) and old.get(name) not in (None, "", element.get(name))):
+                copied.set(name, text)
+    if _is_secret(element) and element.text:
+        if old is None or old.text not in (None, "", element.text):
+            copied.text = text
+
+
+def _mark_changed(before: Element, after: Element, copied: Element) -> None:
+    _mask(after, copied, before)
+    olds = dict(_labelled(before))
+    for (label, child), own in zip(_labelled(after), copied):
+        if label in olds:
+            _mark_changed(olds[label], child, own)
 
 
 def without_password(description: str) -> str:
@@ -267,7 +323,9 @@ def _changes(path: str, before: Element, after: Element) -> t.Iterator[Change]:
             change = Change(f"{prefix}@{name}", old, new)
             yield _masked(change) if secret else change
     old, new = (before.text or "").strip(), (after.text or "").strip()
-    if old != new:
+    if old != new and (_is_secret(before) or _is_secret(after)):
+        yield _masked(Change(path, old or None, new or None))
+    elif old != new:
         yield Change(path, *((old, new) if after.tag != "description" else map(without_password, (old, new))))
     olds, news = dict(_labelled(before)), dict(_labelled(after))
     for label in [*olds, *(label for label in news if label not in olds)]:
