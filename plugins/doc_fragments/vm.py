@@ -253,8 +253,8 @@ options:
     description:
       - Domain XML of libvirt, whole or in part, for what has no option here. The other options are laid over it.
       - See U(https://libvirt.org/formatdomain.html).
-      - It may hold passwords, so Ansible shows it nowhere. What it changes is in the diff, without passwords, and without
-        values below C(qemu:commandline), of C(fwcfg) entries, OEM strings and cookies.
+      - It may hold passwords, so Ansible shows it nowhere. What it changes is in the diff, without passwords and
+        without the values below C(qemu:commandline), of C(fwcfg) entries, OEM strings and cookies.
     type: str
 """
         + SYSTEM

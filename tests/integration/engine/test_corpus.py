@@ -10,6 +10,8 @@ import re
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("anything_is_there")
+
 ADMIN = "admin@archipel.test/test"
 MEMORY = "<memory unit='MiB'>256</memory><vcpu>4</vcpu>"
 

@@ -66,11 +66,47 @@ def test_a_file_in_a_folder_that_is_missing_is_missing(hypervisor, run, machine)
     assert not hypervisor.agent.is_managed(machine["uuid"])
 
 
-def test_a_file_in_a_folder_that_nobody_may_enter_may_be_there(hypervisor, run, machine, tmp_path):
-    folder = tmp_path / "closed"
-    folder.mkdir(mode=0)
-    kernel = f"<kernel>{folder}/kernel</kernel>"
-    wanted = DOMAIN.replace("TiB", "MiB") % (32, kernel, "")
+@pytest.mark.parametrize("path", ["/root/none", "/tmp/none", "/var/tmp/none"])
+def test_a_file_where_the_agent_cannot_look_may_be_there(hypervisor, run, machine, path):
+    wanted = DOMAIN.replace("TiB", "MiB") % (32, f"<kernel>{path}/kernel</kernel>", "")
+    assert "error" not in run(hypervisor.one("plan", ADMIN, **machine, domain=wanted, state="present"))
+
+
+PLACES = {
+    "/dev/none": "<disk type='block' device='disk'><source dev='/dev/none'/><target dev='vda' bus='virtio'/></disk>",
+    "/vm/none": "<filesystem type='mount'><source dir='/vm/none'/><target dir='a'/></filesystem>",
+    "/srv/none": "<filesystem type='mount'><source dir='/srv/none'/><target dir='b'/></filesystem>",
+    "/dev/no-rng": "<rng model='virtio'><backend model='random'>/dev/no-rng</backend></rng>",
+    "device pci_ffff_ff_1f_7": "<hostdev mode='subsystem' type='pci' managed='yes'><source>"
+    "<address domain='0xffff' bus='0xff' slot='0x1f' function='0x7'/></source></hostdev>",
+}
+
+
+def test_devices_and_folders_that_are_missing_are_told_to_who_may_know(hypervisor, run, machine):
+    wanted = DOMAIN.replace("TiB", "MiB") % (32, "", "".join(PLACES.values()))
+    stated = {**machine, "domain": wanted, "state": "present"}
+    for action in ("plan", "apply"):
+        error = run(hypervisor.one(action, ADMIN, **stated))["error"]
+        assert error == "; ".join(f"there is no {place} here" for place in PLACES)
+    # Others learn of their own folder alone.
+    error = run(hypervisor.plan(**stated))["error"]
+    assert "there is no /vm/none here" in error and error.count("there is no") == 1
+    assert not hypervisor.agent.is_managed(machine["uuid"])
+
+
+def test_an_address_that_is_none_is_libvirts_to_refuse(hypervisor, run, machine):
+    device = PLACES["device pci_ffff_ff_1f_7"].replace("0x1f", "last")
+    wanted = DOMAIN.replace("TiB", "MiB") % (32, "", device)
+    error = run(hypervisor.one("plan", ADMIN, **machine, domain=wanted, state="present"))["error"]
+    assert "'slot'" in error and "last" in error and "inside the agent" not in error
+
+
+def test_devices_and_folders_that_are_there_are_no_problem(hypervisor, run, machine):
+    devices = (
+        "<filesystem type='mount'><source dir='/vm/iso'/><target dir='a'/></filesystem>"
+        "<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>"
+    )
+    wanted = DOMAIN.replace("TiB", "MiB") % (32, "", devices)
     assert "error" not in run(hypervisor.one("plan", ADMIN, **machine, domain=wanted, state="present"))
 
 

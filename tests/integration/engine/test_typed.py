@@ -94,7 +94,7 @@ CHOICES = {
     ),
     "watchdog": lambda chance: {"model": chance.choice(["i6300esb", "none"]), "action": "reset"},
     "rng": lambda chance: {"source": chance.choice(["/dev/urandom", "builtin", "none"])},
-    "filesystems": lambda chance: some(chance, [{"driver": "9p", "source": "/vm/a", "target": "a"}]),
+    "filesystems": lambda chance: some(chance, [{"driver": "9p", "source": "/vm/guest", "target": "a"}]),
     "cpu": lambda chance: {"model": chance.choice(["qemu64", "Nehalem"])},
     "cmdline": lambda chance: chance.choice(["quiet", "console=ttyS0"]),
 }

@@ -12,6 +12,8 @@ from __future__ import annotations
 import pytest
 from test_typed import ADMIN, request
 
+pytestmark = pytest.mark.usefixtures("anything_is_there")
+
 BASE = {"memory": "64MiB", "machine": "q35", "domain_type": "qemu", "state": "present"}
 RBD = {"protocol": "rbd", "name": "pool/image", "hosts": [{"name": f"mon{one}", "port": 6789} for one in (1, 2)]}
 SHARED = {"source": "memfd", "access": "shared"}

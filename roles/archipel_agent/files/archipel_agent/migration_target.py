@@ -39,7 +39,6 @@ def answer(connection: libvirt.virConnect, needs: Needs) -> Answer:
         *preflight.problems(connection, needs.domain, lambda path: True),
         *_inactive_networks(connection, domain, needs),
         *_storage(connection, domain),
-        *_host_devices(connection, domain),
         *_room(connection, lacking),
         *_images(connection, domain, needs),
     ]
@@ -100,7 +99,7 @@ def _inactive_networks(connection: libvirt.virConnect, domain: Element, needs: N
 
 
 def _storage(connection: libvirt.virConnect, domain: Element) -> t.Iterator[str]:
-    """Volumes of pools, block devices and folders; preflight has looked at files."""
+    """Volumes of pools; preflight has looked at paths."""
     for disk in domain.findall("devices/disk[@type='volume']"):
         pool, name = attribute_of(disk, "source", "pool"), attribute_of(disk, "source", "volume")
         try:
@@ -110,11 +109,6 @@ def _storage(connection: libvirt.virConnect, domain: Element) -> t.Iterator[str]
             continue
         if not found[(pool, name)].exists:
             yield f"the volume {pool}/{name} does not exist here"
-    paths = [attribute_of(disk, "source", "dev") for disk in domain.findall("devices/disk[@type='block']")]
-    paths += [attribute_of(folder, "source", "dir") for folder in domain.findall("devices/filesystem")]
-    for path in dict.fromkeys(paths):
-        if path and not os.path.exists(path):
-            yield f"there is no {path} here"
 
 
 def _images(connection: libvirt.virConnect, domain: Element, needs: Needs) -> t.Iterator[str]:
@@ -125,16 +119,6 @@ def _images(connection: libvirt.virConnect, domain: Element, needs: Needs) -> t.
         reasons = image_chains.images_outside(connection, domain) + image_chains.chains_outside(connection, present)
         if reasons:
             yield f"the move needs the permission 'host_access': {'; '.join(reasons)}"
-
-
-def _host_devices(connection: libvirt.virConnect, domain: Element) -> t.Iterator[str]:
-    for address in domain.iterfind("devices/hostdev[@type='pci']/source/address"):
-        numbers = [int(address.get(part, "0"), 0) for part in ("domain", "bus", "slot", "function")]
-        name = "pci_{:04x}_{:02x}_{:02x}_{:x}".format(*numbers)
-        try:
-            connection.nodeDeviceLookupByName(name)
-        except libvirt.libvirtError:
-            yield f"there is no device {name} here"
 
 
 def _exists(connection: libvirt.virConnect, path: str) -> bool:

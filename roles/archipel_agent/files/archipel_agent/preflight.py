@@ -21,6 +21,9 @@ from .libvirt_facade import Libvirt, libvirt
 from .prediction import Normalise
 
 _NETWORK_DEVICES = "/sys/class/net"
+_PCI_DEVICES = "/sys/bus/pci/devices"
+# Of these the agent has its own (PrivateTmp in its unit).
+_OWN = ("/tmp/", "/var/tmp/")
 # Domain types by driver; of a driver that is not here libvirt will tell.
 _KINDS = {"qemu": ("qemu", "kvm"), "test": ("test",), "lxc": ("lxc",), "xen": ("xen",)}
 _FILES = ("kernel", "initrd", "loader")
@@ -97,8 +100,13 @@ def problems(connection: libvirt.virConnect, stated: str, may_see: t.Callable[[s
     found += [*_networks(connection, domain), *_targets(domain)]
     paths = [text_of(domain, f"os/{tag}") for tag in _FILES]
     paths += [attribute_of(disk, "source", "file") for disk in domain.findall("devices/disk")]
-    missing = [path for path in dict.fromkeys(paths) if path and _is_missing(path, may_see)]
-    return found + [f"there is no file {path} here" for path in missing]
+    files = _missing(paths, may_see)
+    places = [attribute_of(disk, "source", "dev") for disk in domain.findall("devices/disk[@type='block']")]
+    places += [attribute_of(folder, "source", "dir") for folder in domain.findall("devices/filesystem")]
+    places += [(backend.text or "").strip() for backend in domain.findall("devices/rng/backend[@model='random']")]
+    found += [f"there is no file {path} here" for path in files]
+    found += [f"there is no {path} here" for path in _missing(places, may_see)]
+    return found + ([*_host_devices(connection, domain)] if may_see(_PCI_DEVICES) else [])
 
 
 def _kind(connection: libvirt.virConnect, domain: Element) -> t.Iterator[str]:
@@ -149,9 +157,27 @@ def _targets(domain: Element) -> t.Iterator[str]:
         yield f"more than one disk has the target {target}"
 
 
+def _host_devices(connection: libvirt.virConnect, domain: Element) -> t.Iterator[str]:
+    """Those of USB come and go."""
+    for address in domain.iterfind("devices/hostdev[@type='pci']/source/address"):
+        try:
+            numbers = [int(address.get(part, "0"), 0) for part in ("domain", "bus", "slot", "function")]
+        except ValueError:
+            continue  # libvirt says so itself
+        name = "pci_{:04x}_{:02x}_{:02x}_{:x}".format(*numbers)
+        try:
+            connection.nodeDeviceLookupByName(name)
+        except libvirt.libvirtError:
+            yield f"there is no device {name} here"
+
+
+def _missing(paths: t.Iterable[str], may_see: t.Callable[[str], bool]) -> list[str]:
+    return [path for path in dict.fromkeys(paths) if path and _is_missing(path, may_see)]
+
+
 def _is_missing(path: str, may_see: t.Callable[[str], bool]) -> bool:
     """Whether there is no such file, as far as this process can see at all."""
-    if not may_see(path):
+    if not may_see(path) or path.startswith(_OWN):
         return False
     try:
         os.stat(path)
