@@ -43,7 +43,7 @@ LIVES = {
     "virtiofs": [
         (
             {"memory_backing": SHARED, "filesystems": [{"source": "/vm/share", "target": "share"}]},
-            {"filesystems": [{"source": "/vm/share", "target": "share"}]},
+            {"filesystems": [{"driver": "virtiofs", "source": "/vm/share", "target": "share"}]},
         ),
         ({"filesystems": []}, {"filesystems": None}),
     ],

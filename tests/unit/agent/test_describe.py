@@ -22,6 +22,7 @@ WEB = """
     </interface>
     <interface type='bridge'><mac address='52:54:00:00:00:02'/><source bridge='br0'/></interface>
     <interface type='direct'><mac address='52:54:00:00:00:03'/><source dev='eth0'/></interface>
+    <interface type='user'><mac address='52:54:00:00:00:04'/></interface>
     <graphics type='vnc' passwd='secret' listen='127.0.0.1'><listen type='address' address='127.0.0.1'/></graphics>
   </devices>
 </domain>
@@ -29,6 +30,7 @@ WEB = """
 
 NETWORK = {"network": "default", "mac": "52:54:00:00:00:01", "model": "virtio"}
 DIRECT = {"direct": "eth0", "mac": "52:54:00:00:00:03"}
+USER = {"user": True, "mac": "52:54:00:00:00:04"}
 
 
 def test_a_definition_in_the_terms_of_the_options():
@@ -49,6 +51,7 @@ def test_a_definition_in_the_terms_of_the_options():
             {"network": "default", "mac": "52:54:00:00:00:01", "model": "virtio"},
             {"bridge": "br0", "mac": "52:54:00:00:00:02"},
             {"direct": "eth0", "mac": "52:54:00:00:00:03"},
+            {"user": True, "mac": "52:54:00:00:00:04"},
         ],
         "graphics": [{"type": "vnc", "listen": "127.0.0.1", "password": "(set)"}],
     }
@@ -102,12 +105,13 @@ def test_sizes(kibibytes, text):
         (
             "<interface type='bridge'>",
             "<interface type='bridge'><link state='down'/><filterref filter='f'/>",
-            {"networks": [NETWORK, {"bridge": "br0", "mac": "52:54:00:00:00:02"}, DIRECT]},
+            {"networks": [NETWORK, {"bridge": "br0", "mac": "52:54:00:00:00:02"}, DIRECT, USER]},
             {
                 "networks": [
                     NETWORK,
                     {"bridge": "br0", "mac": "52:54:00:00:00:02", "link": "down", "filter": "f"},
                     DIRECT,
+                    USER,
                 ]
             },
         ),
@@ -122,12 +126,12 @@ def test_sizes(kibibytes, text):
             "<video><model type='vga'/></video></devices>",
             {},
             {
-                "serials": [{"type": "tcp", "host": "::1", "port": "1"}],
+                "serials": [{"type": "tcp", "host": "::1", "port": 1}],
                 "channels": [{"name": "a", "type": "unix"}],
                 "watchdog": {"model": "itco", "action": "reset"},
                 "rng": {"source": "/dev/random", "rate_bytes": 9},
                 "tpm": {"model": "tpm-crb", "version": "2.0"},
-                "filesystems": [{"source": "/vm/s", "target": "t"}],
+                "filesystems": [{"driver": "9p", "source": "/vm/s", "target": "t"}],
                 "host_devices": ["hostdev[mdev,uuid=u]"],
                 "video": {"model": "vga"},
             },

@@ -356,6 +356,23 @@ def test_what_is_not_stated_of_a_device_is_chosen_for_a_new_one_only(stated, new
     assert same(merged("<devices/>", named % ""), named % "")
 
 
+@pytest.mark.parametrize(
+    "existing, stated, kept",
+    [
+        ("total_bytes_sec total_bytes_sec_max read_iops_sec", "read_bytes_sec", "read_iops_sec read_bytes_sec"),
+        ("read_bytes_sec write_bytes_sec_max read_iops_sec", "total_bytes_sec", "read_iops_sec total_bytes_sec"),
+        ("read_bytes_sec", "total_iops_sec", "read_bytes_sec total_iops_sec"),
+        ("total_iops_sec size_iops_sec", "total_iops_sec", "total_iops_sec size_iops_sec"),
+    ],
+)
+def test_limits_that_exclude_each_other_take_each_others_place(existing, stated, kept):
+    def disk(limits):
+        tune = "".join(f"<{limit}>7</{limit}>" for limit in limits.split())
+        return f"<devices><disk><target dev='vda'/><iotune>{tune}</iotune></disk></devices>"
+
+    assert same(merged(disk(existing), disk(stated)), disk(kept))
+
+
 def test_a_folder_that_is_shared_otherwise_keeps_nothing_of_the_old_way():
     folder = "<devices><filesystem><target dir='a'/>%s</filesystem></devices>"
     virtiofs, plan9 = "<driver type='virtiofs' queue='9'/><binary path='/x'/>", "<driver type='path'/>"

@@ -35,7 +35,11 @@ def terms(domain: Element) -> Terms:
         "rng": _rng(devices.find("rng")),
         "tpm": _tpm(devices.find("tpm")),
         "filesystems": [
-            {"source": attribute_of(share, "source", "dir"), "target": attribute_of(share, "target", "dir")}
+            {
+                "driver": "virtiofs" if attribute_of(share, "driver", "type") == "virtiofs" else "9p",
+                "source": attribute_of(share, "source", "dir"),
+                "target": attribute_of(share, "target", "dir"),
+            }
             for share in devices.findall("filesystem")
         ],
         "host_devices": [domain_xml.key_label(key) for key in domain_xml.device_keys(devices.findall("hostdev"))],
@@ -102,6 +106,8 @@ def _network(interface: Element) -> Terms:
         terms[kind] = attribute_of(interface, "source", kind)
     elif kind == "direct":
         terms["direct"] = attribute_of(interface, "source", "dev")
+    elif kind == "user":
+        terms["user"] = True
     else:
         terms["type"] = kind
     return terms
@@ -121,7 +127,9 @@ def _character(device: Element) -> Terms:
     source = device.find("source")
     terms = _stated(type=device.get("type"))
     if source is not None:
-        terms.update(_stated(path=source.get("path"), host=source.get("host"), port=source.get("service")))
+        service = source.get("service", "")
+        port = int(service) if service.isdigit() else service
+        terms.update(_stated(path=source.get("path"), host=source.get("host"), port=port))
     return terms
 
 

@@ -317,6 +317,7 @@ def _before_disk(existing: Element, stated: Element) -> None:
         raise MalformedRequest(f"the disk {target} is a {kinds[0]} here, not a {kinds[1]}; state another target")
     if _bus(stated) not in ("", _bus(existing)):
         drop(existing, "address")
+    _before_limits(existing, stated)
     source = stated.find("source")
     if source is None or not (source.attrib or len(source)):
         # A drive is stated with its medium, or empty.
@@ -325,6 +326,19 @@ def _before_disk(existing: Element, stated: Element) -> None:
             drop(stated, "source")
     elif _moved(existing, stated):
         drop(existing, "source", "backingStore", "mirror")
+
+
+def _before_limits(existing: Element, stated: Element) -> None:
+    """A limit of the whole traffic and those of its ways exclude each other (formatdomain.html#hard-drives)."""
+    old, new = existing.find("iotune"), stated.find("iotune")
+    if old is None or new is None:
+        return
+    said = {limit.tag for limit in new if (limit.text or "").strip() not in ("", "0")}
+    for unit in ("bytes_sec", "iops_sec"):
+        total, ways = f"total_{unit}", (f"read_{unit}", f"write_{unit}")
+        gone = ways if total in said else (total,) if said.intersection(ways) else ()
+        for limit in [limit for limit in old if limit.tag.startswith(gone)]:
+            old.remove(limit)
 
 
 def _before_graphics(existing: Element, stated: Element) -> None:
