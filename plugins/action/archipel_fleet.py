@@ -23,8 +23,13 @@ class ActionModule(ModuleWithProgress):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         """The module's result. Raises AnsibleActionFail with all that is wrong with the declarations."""
-        self._task.args = self._declared(vm_files.plain(self._task.args))
-        result = super().run(tmp, task_vars)
+        given = self._task.args
+        try:
+            self._task.args = self._declared(vm_files.plain(given))
+            result = super().run(tmp, task_vars)
+        finally:
+            # With ``until``, Ansible runs the same task again, and defaults are merged in once.
+            self._task.args = given
         if result.get("summary") and not self._task.no_log:
             display.display(
                 "{}: {}".format("plan" if self._task.check_mode else "done", result["summary"]), stderr=True

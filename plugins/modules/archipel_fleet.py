@@ -25,7 +25,7 @@ options:
       - A directory on the controller, with the declarations in files. A path that is not absolute begins at the folder
         of the playbook.
       - Of the directory and those below it, all files are read whose name ends in C(.yml), C(.yaml) or C(.json) and
-        does not begin with a dot. Each holds a declaration, or a list of them.
+        does not begin with a dot. Each holds a declaration, or a list of them. A link to a directory is refused.
       - The files are data. No template in them is evaluated. Files and values may be encrypted with Ansible Vault.
     type: path
   defaults:

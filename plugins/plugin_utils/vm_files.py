@@ -22,7 +22,11 @@ def read(loader: t.Any, directory: str) -> tuple[list[tuple[str, t.Any]], list[s
     problems: list[str] = []
     if not os.path.isdir(directory):
         return [], [f"vms_dir: there is no directory {directory}"]
-    names = files(directory)
+    names, links = files(directory)
+    problems += [
+        f"{name}: is a link to a directory, and is not followed; have the directory itself here, or links to its files"
+        for name in links
+    ]
     if not names:
         problems.append(f"vms_dir: there is no file in {directory} whose name ends in {', '.join(SUFFIXES)}")
     for name in names:
@@ -41,14 +45,20 @@ def read(loader: t.Any, directory: str) -> tuple[list[tuple[str, t.Any]], list[s
     return found, problems
 
 
-def files(directory: str) -> list[str]:
-    """The paths below ``directory`` of what is to be read, sorted. Links to directories are not followed."""
-    found = []
+def files(directory: str) -> tuple[list[str], list[str]]:
+    """The paths below ``directory`` of what is to be read, and of links to directories, both sorted.
+
+    Such a link is not followed: it may lead in a circle. Nor is it passed over: what is behind it would count as not
+    declared.
+    """
+    found, links = [], []
     for folder, folders, names in os.walk(directory):
         folders[:] = [name for name in folders if not name.startswith(".")]
         chosen = [name for name in names if name.endswith(SUFFIXES) and not name.startswith(".")]
         found += [os.path.relpath(os.path.join(folder, name), directory) for name in chosen]
-    return sorted(found)
+        paths = [os.path.join(folder, name) for name in folders]
+        links += [os.path.relpath(path, directory) for path in paths if os.path.islink(path)]
+    return sorted(found), sorted(links)
 
 
 def plain(value: t.Any) -> t.Any:

@@ -8,13 +8,16 @@ import json
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.vault import VaultLib, VaultSecret
+from ansible_collections.archipel.platform.plugins.action import archipel_fleet
 from ansible_collections.archipel.platform.plugins.plugin_utils import vm_files
+from ansible_collections.archipel.platform.plugins.plugin_utils.progress import ModuleWithProgress
 
 ROOT = Path(__file__).resolve().parents[3]
 SECRET = b"the vault's password"
@@ -125,6 +128,54 @@ def test_all_problems_are_told_with_file_and_option_before_anybody_is_asked(tmp_
         "- c.yml (a): name 'a' is that of a.yml too",
         "- a.yml (a): depends_on: goes in a circle: a needs b needs a",
     ]
+
+
+def test_a_link_to_a_directory_is_refused_and_one_to_a_file_is_read(tmp_path, loader):
+    write(tmp_path, vms__db__main_yml="name: db\n", elsewhere__web_yml="name: web\n", elsewhere__one_yml="name: one\n")
+    write(tmp_path / "elsewhere" / ".git", x_yml="name: hidden\n")
+    (tmp_path / "vms" / "one.yml").symlink_to("../elsewhere/one.yml")
+    (tmp_path / "vms" / ".git").symlink_to("../elsewhere/.git")
+    (tmp_path / "all").symlink_to("vms")
+    assert vm_files.read(loader, str(tmp_path / "all")) == (
+        [("db/main.yml", {"name": "db"}), ("one.yml", {"name": "one"})],
+        [],
+    )
+    (tmp_path / "vms" / "db" / "more").symlink_to("../../elsewhere")
+    problem = (
+        "db/more: is a link to a directory, and is not followed; have the directory itself here, or links to its files"
+    )
+    assert vm_files.read(loader, str(tmp_path / "all"))[1] == [problem]
+    assert run(tmp_path, vms_dir="vms")["msg"].splitlines()[1:] == [f"- {problem}"]
+
+
+def test_defaults_are_merged_once_into_a_task_that_is_tried_again(tmp_path):
+    """What a declaration takes away from them does not come back with the second attempt."""
+    write(tmp_path / "vms", a_yml="name: a\nforce: null\n")
+    attempts = []
+
+    class Twice(archipel_fleet.ActionModule):
+        def __init__(self):
+            self._loader = DataLoader()
+            self._loader.set_basedir(str(tmp_path))
+            self._task = types.SimpleNamespace(args={"vms_dir": "vms", "defaults": {"force": True}}, no_log=False)
+
+    action = Twice()
+    given = dict(action._task.args)
+
+    def attempt(self, tmp, task_vars):
+        attempts.append(self._task.args)
+        if len(attempts) == 2:
+            raise RuntimeError("broken off")
+        return {}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ModuleWithProgress, "run", attempt)
+        action.run()
+        with pytest.raises(RuntimeError, match="broken off"):
+            action.run()
+        action.run()
+    assert attempts == [{"vms": [{"name": "a"}], "defaults": {"force": True}}] * 3
+    assert action._task.args == given
 
 
 def test_files_and_values_may_be_encrypted(tmp_path):
