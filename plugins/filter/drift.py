@@ -52,6 +52,12 @@ _value:
       description: Number of those that differ from their declaration.
       type: int
       sample: 1
+    pending:
+      description:
+        - Number of those, besides, whose definition is as declared, and that run without a part of it until their next
+          start.
+      type: int
+      sample: 0
     unknown:
       description: Number of those that could not be compared.
       type: int
@@ -98,7 +104,7 @@ _value:
           type: str
           sample: the agent of hv3 is offline; start archipel-agent there
     vms:
-      description: Those that differ or could not be compared.
+      description: Those that differ, wait for their next start, or could not be compared.
       type: list
       elements: dict
       contains:
@@ -129,6 +135,12 @@ _value:
           sample:
             memory: 2GiB
             state: running
+        restart_required:
+          description: What it does not have until its next start, though it runs.
+          type: list
+          elements: str
+          sample:
+            - memory changes from 1GiB to 2GiB at the next start
         error:
           description: Why it could not be compared, empty if it was.
           type: str
@@ -156,20 +168,22 @@ def drift(result: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     """The report of a registered result."""
     if not isinstance(result, t.Mapping) or "vms" not in result:
         raise AnsibleFilterError("drift: this is not the result of archipel_fleet, or no hypervisor was asked")
-    diffs = {one.get("before_header"): one for one in _listed(result.get("diff"))}
     purged = {vm["uuid"]: vm for vm in result.get("undeclared") or []}
     declared = [vm for vm in result["vms"] if (vm.get("vm") or {}).get("uuid") not in purged]
-    vms = [_row(vm, diffs.get(vm["name"], {})) for vm in declared if vm.get("changed") or vm.get("error")]
-    drifted = [vm["name"] for vm in vms if not vm["error"]]
-    unknown = [vm["name"] for vm in vms if vm["error"]]
+    names: dict[str, list[str]] = {"drifted": [], "pending": [], "unknown": []}
+    vms = []
+    for vm in declared:
+        kind = _kind(vm)
+        if kind is not None:
+            names[kind].append(vm["name"])
+            vms.append(_row(vm))
     touched = {(vm.get("vm") or {}).get("uuid"): vm for vm in result["vms"]}
     undeclared = [_undeclared_row(vm, touched.get(uuid, {})) for uuid, vm in purged.items()]
     silent = [dict(one) for one in result.get("silent") or []]
     report = {
         "compared": len(declared),
-        "drifted": len(drifted),
-        "unknown": len(unknown),
-        "summary": _summary(len(declared), drifted, unknown, undeclared, silent),
+        **{kind: len(found) for kind, found in names.items()},
+        "summary": _summary(len(declared), names, undeclared, silent),
         "vms": vms,
         "undeclared": undeclared,
         "silent": silent,
@@ -177,17 +191,25 @@ def drift(result: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     return {**report, "table": _table(report)}
 
 
-def _listed(diff: t.Any) -> list[t.Mapping[str, t.Any]]:
-    return diff if isinstance(diff, list) else [diff or {}]
+def _kind(vm: t.Mapping[str, t.Any]) -> str | None:
+    """As which of the report's numbers a declared machine counts, if as one."""
+    if vm.get("error"):
+        return "unknown"
+    if vm.get("changed"):
+        return "drifted"
+    return "pending" if vm.get("restart_required") else None
 
 
-def _row(vm: t.Mapping[str, t.Any], diff: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+def _row(vm: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    # Its own: two machines may have one name, where one of them is to be gone.
+    diff = vm.get("diff") or {}
     return {
         "name": vm["name"],
         "hypervisor": (vm.get("vm") or {}).get("hypervisor", ""),
         "actions": list(vm.get("actions") or []),
         "before": dict(diff.get("before") or {}),
         "after": dict(diff.get("after") or {}),
+        "restart_required": list(vm.get("restart_required") or []),
         "error": vm.get("error") or "",
     }
 
@@ -202,17 +224,21 @@ def _undeclared_row(vm: t.Mapping[str, t.Any], touched: t.Mapping[str, t.Any]) -
 
 def _summary(
     compared: int,
-    drifted: t.Sequence[str],
-    unknown: t.Sequence[str],
+    names: t.Mapping[str, t.Sequence[str]],
     undeclared: t.Sequence[t.Mapping[str, t.Any]],
     silent: t.Sequence[t.Mapping[str, t.Any]],
 ) -> str:
     parts = []
-    if drifted:
-        parts.append("{} of {} virtual machines drifted: {}".format(len(drifted), compared, ", ".join(drifted)))
-    if unknown:
-        parts.append("{} could not be compared: {}".format(len(unknown), ", ".join(unknown)))
-    if not parts:
+    for kind, words in (
+        ("drifted", f"{{}} of {compared} virtual machines drifted: {{}}"),
+        ("pending", f"{{}} of {compared} need a restart to be as they are declared: {{}}"),
+        ("unknown", "{} could not be compared: {}"),
+    ):
+        if names[kind]:
+            parts.append(words.format(len(names[kind]), ", ".join(names[kind])))
+    if not compared:
+        parts.append("nothing was compared: no virtual machine is declared, or a limit leaves none")
+    elif not parts:
         parts.append(f"no drift: {compared} virtual machines are as they are declared")
     if undeclared:
         names = ", ".join(vm["name"] for vm in undeclared)
@@ -242,11 +268,10 @@ def _words(vm: t.Mapping[str, t.Any]) -> str:
     if vm["error"]:
         return "not known: " + vm["error"]
     touched = {*vm["before"], *vm["after"]}
-    if not vm["actions"]:
-        return ", ".join(sorted(touched))
     # What is new is defined as a whole. The other actions name what they are about.
     options = ", ".join(sorted(touched - _NAMED)) if vm["hypervisor"] else ""
-    return ", ".join(f"{one} ({options})" if one == "define" and options else one for one in vm["actions"])
+    words = [f"{one} ({options})" if one == "define" and options else one for one in vm["actions"]]
+    return ", ".join([*(words or sorted(touched)), *vm["restart_required"]])
 
 
 class FilterModule:
