@@ -151,6 +151,11 @@ class Module(AnsibleModule):
         super().fail_json(msg=msg, **result)
 
 
+def words(values: t.Iterable[str]) -> list[str]:
+    """The names in a list: Ansible takes a text such as "web, db" apart at the commas, and keeps the blank."""
+    return [word for word in dict.fromkeys(value.strip() for value in values) if word]
+
+
 def _reason(error: Exception, option: t.Mapping[str, t.Any], given: t.Any) -> str:
     if isinstance(error, RequiredError):
         return "is required"

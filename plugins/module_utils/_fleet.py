@@ -68,10 +68,18 @@ def option_problems(params: t.Mapping[str, t.Any]) -> list[str]:
 
 def task_problems(params: t.Mapping[str, t.Any]) -> list[str]:
     """All that is wrong with the options, the declarations left aside."""
-    found = [*_subject_problems(params), *_purge_problems(params)]
+    found = [*_empty_problems(params), *_subject_problems(params), *_purge_problems(params)]
     limits = [option for option in LIMITS if params[option] is not None and params[option] < 1]
     found += [f"{option}: must be at least 1" for option in limits]
     return found + _arguments.Reading(_declarations.element_spec(), params["defaults"] or {}, "defaults.").problems
+
+
+def _empty_problems(params: t.Mapping[str, t.Any]) -> t.Iterator[str]:
+    """Of a list that a template has left empty nobody knows whether it means all or none."""
+    for option in ("limit", "scope", "selector"):
+        for key, values in (params[option] or {}).items():
+            if values is not None and not _arguments.words(values):
+                yield f"{option}.{key}: is empty; name at least one, or leave it out"
 
 
 def _subject_problems(params: t.Mapping[str, t.Any]) -> t.Iterator[str]:
@@ -80,19 +88,19 @@ def _subject_problems(params: t.Mapping[str, t.Any]) -> t.Iterator[str]:
             if params[option] is not None:
                 yield f"{option}: is for those of selector; say it in the declarations, or in defaults"
         return
-    if not any(params["selector"].values()):
+    if not _given(params["selector"]):
         yield "selector: give tags, hypervisors, states or names; names: ['*'] are all"
     if params["state"] is None and params["hypervisor"] is None:
         yield "selector: give state, or hypervisor, or both, for what is to become of those that it selects"
     if params["purge"] != "none":
         yield "purge: is for declarations, not for selector"
-    if any((params["limit"] or {}).values()):
+    if _given(params["limit"]):
         yield "limit: is for declarations; selector takes hypervisors, names and tags itself"
 
 
 def _purge_problems(params: t.Mapping[str, t.Any]) -> t.Iterator[str]:
     purge = params["purge"]
-    if purge in ("stop", "remove") and not any((params["scope"] or {}).values()):
+    if purge in ("stop", "remove") and not _given(params["scope"]):
         yield f"scope: purge {purge} needs tags or hypervisors to keep to"
     if purge == "remove" and params["purge_limit"] is None:
         yield "purge_limit: purge remove needs it: the most virtual machines that may be removed"
@@ -101,11 +109,15 @@ def _purge_problems(params: t.Mapping[str, t.Any]) -> t.Iterator[str]:
 
 
 class Done(t.NamedTuple):
-    """``undeclared`` None: nobody asked. ``silent``: who did not tell which machines are meant, and why."""
+    """``undeclared`` None: nobody asked. ``silent``: who did not tell which machines are meant, and why.
+
+    ``warning``: of the options as a whole, "" if there is none.
+    """
 
     outcomes: list[Outcome]
     undeclared: list[Facts] | None = None
     silent: t.Sequence[t.Mapping[str, str]] = ()
+    warning: str = ""
 
 
 def run(agents: Agents, params: t.Mapping[str, t.Any], manner: Manner) -> Done:
@@ -113,10 +125,14 @@ def run(agents: Agents, params: t.Mapping[str, t.Any], manner: Manner) -> Done:
     if params["selector"] is not None:
         return _commanded(agents, params, manner)
     limit = _filter(params["limit"])
+    _require(agents, limit, "limit")
     specs = [spec for spec in params["vms"] if limit.means(spec)]
+    warning = ""
+    if params["vms"] and not specs:
+        warning = "limit: leaves none of the {} declarations".format(len(params["vms"]))
     manner = manner._replace(order=_declarations.order(specs))
     if params["purge"] == "none":
-        return Done(converge(agents, specs, manner))
+        return Done(converge(agents, specs, manner), warning=warning)
     scope = _filter(params["scope"])
     _require(agents, scope, "scope")
     inventory = agents.inventory()
@@ -128,7 +144,7 @@ def run(agents: Agents, params: t.Mapping[str, t.Any], manner: Manner) -> Done:
     )
     outcomes = converge(agents, [*specs, *commands], manner)
     silent = {node: error for node, error in inventory.silent.items() if limit.covers(node)}
-    return Done(outcomes, found, _silent(silent, scope))
+    return Done(outcomes, found, _silent(silent, scope), warning)
 
 
 def _commanded(agents: Agents, params: t.Mapping[str, t.Any], manner: Manner) -> Done:
@@ -165,7 +181,11 @@ def _command(vm: Facts, defaults: t.Mapping[str, t.Any], wanted: t.Mapping[str, 
 
 
 def _filter(given: t.Mapping[str, t.Any] | None) -> Filter:
-    return Filter(**{key: value or None for key, value in (given or {}).items()})
+    return Filter(**{key: _arguments.words(values) for key, values in _given(given).items()})
+
+
+def _given(suboptions: t.Mapping[str, t.Any] | None) -> dict[str, t.Any]:
+    return {key: value for key, value in (suboptions or {}).items() if value is not None}
 
 
 def _require(agents: Agents, meant: Filter, option: str) -> None:

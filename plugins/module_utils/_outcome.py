@@ -95,12 +95,15 @@ def counts(outcomes: t.Sequence[Outcome]) -> dict[str, int]:
     return {one: found[one] for one in KINDS if found[one]}
 
 
-def summary(outcomes: t.Sequence[Outcome], check: bool) -> str:
-    """A line such as "create 3, change 2 (1 needs a restart), unchanged 193"; of what was done "created 3, ..."."""
+def summary(outcomes: t.Sequence[Outcome], check: bool, none: str = "nothing is declared") -> str:
+    """A line such as "create 3, change 2 (1 needs a restart), unchanged 193"; of what was done "created 3, ...".
+
+    ``none``: what is said where there are no outcomes.
+    """
     restarts = collections.Counter(kind(outcome) for outcome in outcomes if outcome.restart_required)
     parts = []
     for one, count in counts(outcomes).items():
         word = one if check and one != "skip" else KINDS[one]
         needs = restarts[one] and " ({} {} a restart)".format(restarts[one], "needs" if restarts[one] == 1 else "need")
         parts.append(f"{word} {count}{needs or ''}")
-    return ", ".join(parts) or "nothing is declared"
+    return ", ".join(parts) or none

@@ -39,7 +39,8 @@ options:
     default: {}
   limit:
     description:
-      - Of the declarations, those that the task is about. If several of these are given, all must be true of each.
+      - Of the declarations, those that the task is about. If several of these are given, all must be true of each. If
+        none is left, the task is done, unchanged, with a warning.
       - The others stay as they are, and still count as declared. O(purge) keeps to the limit, too.
     type: dict
     suboptions:
@@ -75,6 +76,7 @@ options:
       - Where O(purge) looks. Nothing outside of it is listed or touched.
       - If both are given, both must be true of a virtual machine.
       - O(purge=stop) and O(purge=remove) need it.
+      - A list that is empty is refused here, and in O(limit) and O(selector), because it could mean all or none.
     type: dict
     suboptions:
       tags:
@@ -403,13 +405,15 @@ def main() -> None:
             done = _fleet.run(Agents(client), params, manner)
     except ArchipelError as exc:
         module.fail_json(msg=exc.message)
-    for outcome in done.outcomes:
-        if outcome.warning:
-            module.warn(outcome.warning)
+    for warning in (done.warning, *(outcome.warning for outcome in done.outcomes)):
+        if warning:
+            module.warn(warning)
     result: dict[str, t.Any] = {
         "changed": any(outcome.changed for outcome in done.outcomes),
         "vms": [report(outcome) for outcome in done.outcomes],
-        "summary": _outcome.summary(done.outcomes, module.check_mode),
+        "summary": _outcome.summary(
+            done.outcomes, module.check_mode, "nothing is declared" if params["vms"] == [] else "nothing is meant"
+        ),
         "counts": _outcome.counts(done.outcomes),
         "silent": list(done.silent),
         "diff": [outcome.diff for outcome in done.outcomes if outcome.changed],

@@ -277,6 +277,7 @@ PURGED = (
             {"kept": "running", "off": "stopped", "x": "running"},
         ),
         ("remove", {"tags": ["u"]}, [], {"kept": "running", "old": "running", "off": "stopped", "x": "running"}),
+        ("remove", {"tags": ["u", " t"]}, ["old", "off"], {"kept": "running", "x": "running"}),
     ],
 )
 def test_purge_keeps_to_its_scope(purge, scope, undeclared, left):
@@ -321,6 +322,7 @@ def test_purge_does_not_know_what_is_on_a_silent_hypervisor_of_its_scope():
         ({"tags": ["t"]}, ["kept"], ["old"]),
         ({"names": ["k*", "o*"]}, ["kept", "off"], ["old"]),
         ({"names": ["k*"], "hypervisors": ["hv2"]}, [], []),
+        ({"names": ["k*", " o*"], "tags": ["u", " t"], "hypervisors": ["hv2", " hv1"]}, ["kept"], ["old"]),
         ({}, ["kept", "moves", "off", "nowhere"], ["old", "x"]),
     ],
 )
@@ -346,6 +348,26 @@ def test_a_limit_is_one_to_what_a_silent_hypervisor_may_have_too():
     assert platform.run([{"name": "kept"}], limit=full, purge="report").silent == []
 
 
+def test_a_limit_that_nobody_is_in_is_told():
+    platform = Platform(*PURGED)
+    full = {"tags": None, "hypervisors": None, "names": ["wbe-*"]}
+    for purge in ("none", "report"):
+        found = platform.run([new("web-1"), new("web-2")], limit=full, purge=purge)
+        assert (found.outcomes, found.warning) == ([], "limit: leaves none of the 2 declarations")
+        assert platform.run([], limit=full, purge=purge).warning == ""
+        assert platform.run([{"name": "kept"}], limit={**full, "names": ["k*"]}, purge=purge).warning == ""
+    assert summary([], True) == "nothing is declared"
+    assert summary([], True, "nothing is meant") == "nothing is meant"
+
+
+@pytest.mark.parametrize("purge", ["none", "report"])
+def test_a_limit_to_a_hypervisor_that_there_is_not_is_refused(purge):
+    with pytest.raises(HypervisorUnknown, match="limit.hypervisors: 'hv9' is not a hypervisor of this platform; there"):
+        Platform(*PURGED).run(
+            [new("kept")], purge=purge, limit={"tags": None, "hypervisors": ["hv1", "hv9"], "names": None}
+        )
+
+
 @pytest.mark.parametrize(
     ("selector", "names"),
     [
@@ -354,6 +376,9 @@ def test_a_limit_is_one_to_what_a_silent_hypervisor_may_have_too():
         ({"states": ["stopped"]}, ["off"]),
         ({"names": ["o*", "x"]}, ["old", "x", "off"]),
         ({"names": ["*"], "tags": ["nobody"]}, []),
+        # As Ansible takes "old, x" and "hv1, hv2 ," apart.
+        ({"names": ["old", " x"]}, ["old", "x"]),
+        ({"hypervisors": ["hv1", " hv2 ", ""], "tags": ["u", " t"]}, ["kept", "old", "off"]),
     ],
 )
 def test_selector(selector, names):

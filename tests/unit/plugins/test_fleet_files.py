@@ -226,6 +226,19 @@ def test_a_mistake_in_defaults_is_told_once(tmp_path):
             "purge: is for declarations, not for selector; "
             "limit: is for declarations; selector takes hypervisors, names and tags itself",
         ),
+        (
+            {"vms": [], "purge": "remove", "purge_limit": 1, "scope": {"tags": [], "hypervisors": ["hv1"]}},
+            "scope.tags: is empty; name at least one, or leave it out",
+        ),
+        (
+            {"vms": [], "limit": {"names": [], "hypervisors": " , "}},
+            "limit.hypervisors: is empty; name at least one, or leave it out; "
+            "limit.names: is empty; name at least one, or leave it out",
+        ),
+        (
+            {"selector": {"states": [], "names": ["*"]}, "state": "stopped"},
+            "selector.states: is empty; name at least one, or leave it out",
+        ),
     ],
 )
 def test_options_that_do_not_go_together(tmp_path, options, message):
