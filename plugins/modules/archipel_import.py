@@ -31,12 +31,16 @@ options:
     type: list
     elements: str
   all:
-    description: All domains, of O(hypervisor) or of all hypervisors.
+    description: All domains, of O(hypervisor), of O(hypervisors), or of all hypervisors.
     type: bool
     default: false
   hypervisor:
     description: Where the domains are. If not given, they are found.
     type: str
+  hypervisors:
+    description: As O(hypervisor), several - each domain is on one of these.
+    type: list
+    elements: str
   state:
     description:
       - V(managed) domains are virtual machines of the platform.
@@ -175,7 +179,7 @@ import typing as t
 from xml.etree import ElementTree as ET
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.archipel.platform.plugins.module_utils import _connection
+from ansible_collections.archipel.platform.plugins.module_utils import _arguments, _connection
 from ansible_collections.archipel.platform.plugins.module_utils._agents import Agents, chosen
 from ansible_collections.archipel.platform.plugins.module_utils._client import Client
 from ansible_collections.archipel.platform.plugins.module_utils.archipel_protocol import (
@@ -209,9 +213,9 @@ def online(module: AnsibleModule, names: list[str], uuids: list[str]) -> dict[st
     managed = params["state"] == "managed"
     with Client(_connection.options(params)) as client:
         agents = Agents(client)
-        if params["hypervisor"] is not None:
-            agents.require(params["hypervisor"])
-        asked = None if params["hypervisor"] is None else [params["hypervisor"]]
+        asked = params["hypervisors"] if params["hypervisor"] is None else [params["hypervisor"]]
+        for node in asked or ():
+            agents.require(node, "hypervisors" if params["hypervisor"] is None else "hypervisor")
         inventory = agents.inventory(names if not params["all"] else None, uuids or None, hypervisors=asked)
         vms = [vm for vm in chosen(inventory, names, uuids) if vm["managed"] != managed]
         if not module.check_mode:
@@ -276,8 +280,11 @@ def problem(params: t.Mapping[str, t.Any]) -> str | None:
             return "upgrade_from: cannot be combined with name, uuid, names, all or state=unmanaged"
     elif not (params["all"] or selected and params[selected[0]] != []):
         return "give name, uuid, names or all, to say which domains are meant"
-    if (params["offline"] or params["upgrade_from"] is not None) and params["hypervisor"] is not None:
-        return "hypervisor: cannot be combined with offline or upgrade_from, which work where the module runs"
+    for option in ("hypervisor", "hypervisors"):
+        if (params["offline"] or params["upgrade_from"] is not None) and params[option] is not None:
+            return f"{option}: cannot be combined with offline or upgrade_from, which work where the module runs"
+    if params["hypervisors"] == []:
+        return "hypervisors: is empty; name at least one, or leave it out"
     return None
 
 
@@ -293,16 +300,19 @@ def main() -> None:
             "names": {"type": "list", "elements": "str"},
             "all": {"type": "bool", "default": False},
             "hypervisor": {"type": "str"},
+            "hypervisors": {"type": "list", "elements": "str"},
             "state": {"type": "str", "choices": sorted(ACTIONS), "default": "managed"},
             "offline": {"type": "bool", "default": False},
             "upgrade_from": {"type": "path"},
             "upgrade_machines_folder": {"type": "path", "default": "/vm/drives"},
             "upgrade_change_domain": {"type": "bool", "default": False},
         },
-        mutually_exclusive=[["name", "uuid", "names"]],
+        mutually_exclusive=[["name", "uuid", "names"], ["hypervisor", "hypervisors"]],
         supports_check_mode=True,
     )
     params = module.params
+    for option in ("names", "hypervisors"):
+        params[option] = None if params[option] is None else _arguments.words(params[option])
     wrong = problem(params)
     if wrong is not None:
         module.fail_json(msg=wrong)

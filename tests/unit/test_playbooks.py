@@ -27,6 +27,9 @@ all:
       hosts:
         hv1.example.org:
         hv2.example.org:
+    xmpp_servers:
+      hosts:
+        xmpp.example.org:
 """
 
 
@@ -95,6 +98,8 @@ LIMITS = [
     ([], None),
     (["--limit", "hv1.example.org"], ["hv1"]),
     (["--limit", "hypervisors"], ["hv1", "hv2"]),
+    (["--limit", "hv1.example.org,localhost"], ["hv1"]),
+    (["--limit", "xmpp_servers,hv1.example.org,localhost"], ["hv1"]),
 ]
 
 
@@ -105,6 +110,37 @@ def test_a_limit_to_hypervisors_is_one_to_their_machines(inventory, name, limit,
     variables = {"group_names": "web-*", "group_state": "stopped"} if name == "group" else {"vms": [{"name": "web"}]}
     options = module_options(inventory, name, *given(**variables), *limit)
     assert options["selector" if name == "group" else "limit"].get("hypervisors") == hypervisors
+
+
+@pytest.mark.parametrize(("limit", "hypervisors"), LIMITS)
+def test_domains_are_imported_from_all_hypervisors_of_a_limit_at_once(inventory, limit, hypervisors):
+    options = module_options(inventory, "import", *given(import_names="web, db"), *limit)
+    assert (options["names"], options.get("hypervisors")) == (["web", "db"], hypervisors)
+
+
+@pytest.mark.parametrize("name", ["converge", "drift", "group", "import"])
+def test_a_limit_without_a_hypervisor_is_not_everything(inventory, name):
+    variables = {"vms": [{"name": "web"}], "group_names": "*", "group_state": "stopped", "import_all": True}
+    limit = "xmpp_servers,localhost"
+    told = ansible(inventory, f"archipel.platform.{name}", *given(**variables), "--limit", limit, **NOWHERE)
+    text = " ".join((told.stdout + told.stderr).split())
+    assert told.returncode == 2 and f"--limit: '{limit}' has no host of the group hypervisors; name some" in text, text
+    assert "cannot be reached" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "variables", "option"),
+    [
+        ("group", {"group_tags": [], "group_names": "*", "group_state": "stopped"}, "selector.tags"),
+        ("converge", {"vms": [{"name": "web"}], "limit_names": []}, "limit.names"),
+        ("drift", {"vms": [{"name": "web"}], "limit_tags": []}, "limit.tags"),
+    ],
+)
+def test_a_list_that_a_template_left_empty_is_not_everything(inventory, name, variables, option):
+    """An empty text is: a form that was not filled in has it."""
+    told = ansible(inventory, f"archipel.platform.{name}", *given(**variables), **NOWHERE)
+    text = told.stdout + told.stderr
+    assert told.returncode == 2 and f"{option}: is empty; name at least one, or leave it out" in text, text
 
 
 # Each variable of the fleet's playbooks, and the option that it becomes.

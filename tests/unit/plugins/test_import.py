@@ -14,6 +14,7 @@ NOTHING = {
     "names": None,
     "all": False,
     "hypervisor": None,
+    "hypervisors": None,
     "state": "managed",
     "offline": False,
     "upgrade_from": None,
@@ -32,6 +33,8 @@ NOTHING = {
         ({"upgrade_from": "/x", "state": "unmanaged"}, "upgrade_from: "),
         ({"upgrade_from": "/x", "hypervisor": "hv1"}, "hypervisor: "),
         ({"offline": True, "all": True, "hypervisor": "hv1"}, "hypervisor: "),
+        ({"offline": True, "all": True, "hypervisors": ["hv1"]}, "hypervisors: "),
+        ({"all": True, "hypervisors": []}, "hypervisors: is empty"),
     ],
 )
 def test_options_that_do_not_go_together_are_named(given, wrong):
@@ -44,6 +47,7 @@ def test_options_that_do_not_go_together_are_named(given, wrong):
         {"name": "web"},
         {"names": ["web"], "hypervisor": "hv1", "state": "unmanaged"},
         {"all": True},
+        {"names": ["web", "db"], "hypervisors": ["hv1", "hv2"]},
         {"all": True, "offline": True, "state": "unmanaged"},
         {"upgrade_from": "/x"},
         {"upgrade_from": "/x", "offline": True},
