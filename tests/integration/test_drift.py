@@ -11,12 +11,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from people import Machine, until
 
 ROOT = Path(__file__).resolve().parents[2]
 VMS = [
     {"name": "test-drift-1", "hypervisor": "hv1", "memory": "64MiB", "vcpus": 2},
     {"name": "test-drift-2", "hypervisor": "hv2", "memory": "64MiB"},
 ]
+
+GUEST = {"kernel": "/vm/guest/vmlinuz", "initrd": "/vm/guest/initrd", "cmdline": "edd=off console=ttyS0"}
 
 
 @pytest.fixture
@@ -40,7 +43,7 @@ def play(platform, tmp_path):
         return done.returncode, done.stdout + done.stderr
 
     yield play
-    play("converge", [{"name": one["name"], "state": "absent"} for one in VMS])
+    play("converge", [{"name": one["name"], "state": "absent", "force": True} for one in VMS])
 
 
 def test_drift_is_told_exactly_and_mended(platform, play, tmp_path):
@@ -60,12 +63,73 @@ def test_drift_is_told_exactly_and_mended(platform, play, tmp_path):
     (found,) = json.loads(report.read_text())["vms"]
     assert (found["name"], found["hypervisor"], found["error"]) == ("test-drift-1", "hv1", "")
     assert "vcpus" in found["before"] and found["before"] != found["after"]
+    # Limits that nobody is in are told, and are not everything.
+    code, told = play("drift", VMS, *reporting, "-e", "archipel_limit_names=tset-*")
+    assert code == 0 and "nothing was compared" in told, told
+    assert "limit: leaves none of the 2 declarations" in " ".join(told.split())
+    code, told = play("drift", VMS, *reporting, "--limit", "hv2,localhost")
+    assert code == 0 and "no drift: 1 virtual machines are as they are declared" in told, told
+    code, told = play("drift", VMS, *reporting, "--limit", "xmpp,localhost")
+    assert code == 2 and "--limit: 'xmpp,localhost' has no host of the group hypervisors" in " ".join(told.split()), (
+        told
+    )
     # Not of hv2, and allowed where nobody asked.
     assert play("drift", VMS, "--limit", "hv2", *reporting)[0] == 0
     assert play("drift", VMS)[0] == 0
     # It is told and not mended: that is what converge does.
     assert play("converge", VMS)[0] == 0
     assert play("drift", VMS, *reporting)[0] == 0
+
+
+def test_what_runs_without_a_part_of_its_definition_is_told(platform, play, tmp_path):
+    """One waits for its next start, of one only what runs was changed, and one is as declared."""
+    report = tmp_path / "report.json"
+    reporting = ["-e", f"archipel_drift_report={report}", "-e", "archipel_drift_fail=true"]
+    network = {"network": "default", "mac": "52:54:00:00:dd:01", "model": "virtio"}
+    vms = [{**VMS[0], "state": "running", **GUEST}, {**VMS[1], "state": "running", **GUEST, "networks": [network]}]
+    assert play("converge", vms)[0] == 0
+    code, told = play("drift", vms, *reporting)
+    assert code == 0 and "no drift: 2 virtual machines" in told, told
+
+    more = [{**vms[0], "memory": "80MiB"}, vms[1]]
+    code, told = play("converge", more)
+    assert code == 0 and "(1 needs a restart)" in told, told
+    code, told = play("drift", more, *reporting)
+    reason = "memory changes from 64MiB to 80MiB at the next start"
+    assert code == 2 and "1 of 2 need a restart to be as they are declared: test-drift-1" in told and reason in told, (
+        told
+    )
+    found = json.loads(report.read_text())
+    assert (found["drifted"], found["pending"], found["unknown"]) == (0, 1, 0)
+    assert [(one["name"], one["actions"], one["restart_required"]) for one in found["vms"]] == [
+        ("test-drift-1", [], [reason])
+    ]
+    assert play("drift", more)[0] == 0
+
+    platform.run("hv2", f"virsh domif-setlink test-drift-2 {network['mac']} down")
+    code, told = play("drift", more, *reporting)
+    assert code == 2 and "1 of 2 virtual machines drifted: test-drift-2; 1 of 2 need a restart" in told, told
+    found = json.loads(report.read_text())
+    assert (found["drifted"], found["pending"], found["vms"][1]["name"]) == (1, 1, "test-drift-2")
+    assert found["vms"][1]["actions"] == [f"update interface[{network['mac']}]"]
+    assert play("converge", more)[0] == 0
+    assert play("drift", more, *reporting)[0] == 2
+    found = json.loads(report.read_text())
+    assert (found["drifted"], found["pending"]) == (0, 1)
+
+
+def test_who_is_silent_is_no_drift_and_no_proof_of_none(platform, play):
+    """What is declared elsewhere is compared all the same."""
+    assert play("converge", VMS[:1])[0] == 0
+    options = {"archipel_purge": "report", "archipel_scope": {"hypervisors": ["hv2"]}}
+    platform.run("hv2", "systemctl stop archipel-agent")
+    try:
+        platform.run("hv1", "virsh setvcpus test-drift-1 1 --config")
+        code, told = play("drift", VMS[:1], "-e", json.dumps(options))
+        assert code == 2 and "1 of 1 virtual machines drifted: test-drift-1; hv2 did not answer" in told, told
+    finally:
+        platform.run("hv2", "systemctl start archipel-agent")
+    until(lambda: play("drift", VMS[:1], "-e", json.dumps(options))[0] == 0, 60)
 
 
 def states(platform):
@@ -81,8 +145,7 @@ def states(platform):
 def test_a_group_is_stopped_and_moves(platform, play):
     """And the second run, and --check, tell the truth."""
     more = {"state": "running", "tags": ["test-drift"]}
-    kernel = {"kernel": "/vm/guest/vmlinuz", "initrd": "/vm/guest/initrd", "cmdline": "edd=off console=ttyS0"}
-    vms = [{**VMS[0], **more, **kernel}, {**VMS[1], **more, **kernel}]
+    vms = [{**VMS[0], **more, **GUEST}, {**VMS[1], **more, **GUEST}]
     assert play("converge", vms)[0] == 0
 
     def group(*options, **variables):
@@ -97,9 +160,11 @@ def test_a_group_is_stopped_and_moves(platform, play):
     changed, told = group("--check", **stop)
     assert changed and "plan: stop 2" in told, told
     assert set(states(platform).values()) == {("hv1", "running"), ("hv2", "running")}
-    changed, told = group("--limit", "hv2", **stop)
+    # A list from a survey, and a limit that does not end with the hypervisor.
+    changed, told = group("--limit", "hv2,localhost", **{**stop, "tags": "test-other, test-drift"})
     assert changed and "done: stopped 1" in told, told
     assert states(platform) == {"test-drift-1": ("hv1", "running"), "test-drift-2": ("hv2", "shut off")}
+    assert "nothing is meant" in group(**{**stop, "tags": "test-other"})[1]
     assert group(**stop)[0] and not group(**stop)[0] and not group("--check", **stop)[0]
 
     move = {"names": "test-drift-*", "states": "stopped", "hypervisor": "hv2"}
@@ -118,3 +183,18 @@ def test_a_domain_comes_under_management_where_it_is_looked_for(platform, play, 
     for state, changed in (("managed", "changed=1"), ("managed", "changed=0"), ("unmanaged", "changed=1")):
         code, told = play("import", [], *names, "-e", f"archipel_import_state={state}")
         assert code == 0 and changed in told, told
+
+
+def test_domains_come_under_management_where_each_of_them_is(platform, play, domain):
+    """With a limit to several hypervisors, and names as a form has them."""
+    domain.define("")
+    other = Machine(platform)
+    other.host = "hv2"
+    other.define("")
+    try:
+        names = ["-e", json.dumps({"archipel_import_names": f"{domain.name}, {other.name} "}), "--limit", "hv1,hv2"]
+        for state, changed in (("managed", "changed=1"), ("managed", "changed=0"), ("unmanaged", "changed=1")):
+            code, told = play("import", [], *names, "-e", f"archipel_import_state={state}")
+            assert code == 0 and changed in told, told
+    finally:
+        other.remove()
