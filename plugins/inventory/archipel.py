@@ -15,7 +15,9 @@ description:
     O(domains) several.
   - A host has the name of its virtual machine. Where several hosts would have one name, each virtual machine of them is
     C(name@hypervisor), and where that is not enough C(name@hypervisor@domain). A hypervisor whose name another domain
-    has too is C(name@domain).
+    has too is C(name@domain). Names that mean something else to Ansible count as taken, which are V(localhost),
+    V(127.0.0.1), V(::1), and the names of the groups below, of those in O(groups), and of all that an earlier source
+    has made.
   - A virtual machine is in the groups C(archipel_vms), C(archipel_hypervisor_<hypervisor>), C(archipel_state_<state>)
     and, for each of its tags, C(archipel_tag_<tag>), a hypervisor in C(archipel_hypervisors). Both are in
     C(archipel_domain_<XMPP domain>). Characters that a group's name must not have become underscores.
@@ -84,8 +86,10 @@ options:
       - lease
   on_silent:
     description:
-      - What to do where the agent of a hypervisor does not answer. What is on such a hypervisor is not known.
-      - With V(warn) its virtual machines are missing, and nothing is put into the cache.
+      - What to do where the agent of a hypervisor does not answer, or one of several O(domains), whose server cannot be
+        reached or refuses the login. What is there is not known.
+      - With V(warn) its virtual machines are missing, and nothing is put into the cache. The source fails where no
+        domain answers.
       - With V(fail) the source fails.
     type: str
     choices:
@@ -144,6 +148,7 @@ import collections
 import ipaddress
 import typing as t
 
+from ansible import constants
 from ansible.errors import AnsibleParserError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
@@ -193,8 +198,10 @@ def read(agents: Agents, sources: t.Sequence[str]) -> tuple[Platform, dict[str, 
     return {"domain": agents.domain, "hypervisors": hypervisors, "vms": inventory.vms}, inventory.silent
 
 
-def hosts(platforms: t.Sequence[Platform], kinds: t.Sequence[str], unmanaged: bool) -> list[Host]:
-    """The hosts of the ``kinds`` (vms, hypervisors), by name."""
+def hosts(
+    platforms: t.Sequence[Platform], kinds: t.Sequence[str], unmanaged: bool, reserved: t.Collection[str] = ()
+) -> list[Host]:
+    """The hosts of the ``kinds`` (vms, hypervisors), by name; no host has one of the names ``reserved``."""
     nodes = [(one["domain"], node) for one in platforms for node in one["hypervisors"] if "hypervisors" in kinds]
     vms = [
         (one["domain"], vm)
@@ -202,7 +209,7 @@ def hosts(platforms: t.Sequence[Platform], kinds: t.Sequence[str], unmanaged: bo
         for vm in _once(one["vms"])
         if "vms" in kinds and (unmanaged or vm["managed"])
     ]
-    shared = collections.Counter([node["name"] for dummy, node in nodes])
+    shared = collections.Counter([*reserved, *(node["name"] for dummy, node in nodes)])
     found = [
         Host(
             node["name"] if shared[node["name"]] == 1 else "{}@{}".format(node["name"], domain),
@@ -211,7 +218,7 @@ def hosts(platforms: t.Sequence[Platform], kinds: t.Sequence[str], unmanaged: bo
         )
         for domain, node in nodes
     ]
-    uses = collections.Counter([host.name for host in found] + [vm["name"] for dummy, vm in vms])
+    uses = collections.Counter([*reserved, *(host.name for host in found), *(vm["name"] for dummy, vm in vms)])
     uses.update(_placed(vm) for dummy, vm in vms)
     found += [Host(_name(vm, domain, uses), _groups(vm, domain), _vm_variables(vm, domain)) for domain, vm in vms]
     return sorted(found, key=lambda host: host.name)
@@ -265,6 +272,10 @@ def _once(vms: t.Sequence[Facts]) -> list[Facts]:
 
 def _variables(kind: str, entry: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     return {f"archipel_{kind}_{key}": value for key, value in entry.items()}
+
+
+def _missing(who: str, where: str, error: ArchipelError) -> str:
+    return f"{who} did not answer, so what is {where} is not in the inventory: {error.message}"
 
 
 def _inert(value: t.Any) -> t.Any:
@@ -347,41 +358,64 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         caching = self.get_option("cache")
         if caching and cache and key in self._cache:
             return self._cache[key]
-        platforms, complete = [], True
-        for options in connections:
-            with Client(options) as client:
-                platform, silent = read(Agents(client), sources)
+        platforms: list[Platform] = []
+        missing: list[str] = []
+        # Before the first login: each judges its JID.
+        clients = [Client(options) for options in connections]
+        errors: dict[str, ArchipelError] = {}
+        for client in clients:
+            try:
+                with client:
+                    platform, silent = read(Agents(client), sources)
+            except ArchipelError as exc:
+                errors[client.domain] = exc
+                continue
             platforms.append(platform)
-            self._complain(silent)
-            complete = complete and not silent
-        if caching and complete:
+            missing += [_missing(node, "on it", error) for node, error in sorted(silent.items())]
+        if not platforms:
+            raise AnsibleParserError("; ".join(error.message for error in errors.values()))
+        missing += [_missing(domain, "there", error) for domain, error in errors.items()]
+        self._complain(missing)
+        if caching and not missing:
             self._cache[key] = platforms
         return platforms
 
-    def _complain(self, silent: t.Mapping[str, ArchipelError]) -> None:
-        fail = self.get_option("on_silent") == "fail"
-        for node, error in sorted(silent.items()):
-            text = f"{node} did not answer, so what is on it is not in the inventory: {error.message}"
-            if fail:
-                raise AnsibleParserError(text)
+    def _complain(self, missing: t.Sequence[str]) -> None:
+        if missing and self.get_option("on_silent") == "fail":
+            raise AnsibleParserError("; ".join(missing))
+        for text in missing:
             self.display.warning(text)
 
     def _populate(self, platforms: t.Sequence[Platform]) -> None:
-        kinds = self.get_option("hosts")
+        kinds, unmanaged = self.get_option("hosts"), self.get_option("unmanaged")
         for kind in kinds:
             self.inventory.add_group(f"archipel_{kind}")
-        for host in hosts(platforms, kinds, self.get_option("unmanaged")):
-            name = _inert(host.name)
-            self.inventory.add_host(name)
-            for group in host.groups:
-                self.inventory.add_host(name, group=self.inventory.add_group(self._sanitize_group_name(group)))
-            for key, value in host.variables.items():
-                self.inventory.set_variable(name, key, _inert(value))
-            self._construct(name)
+        for group in {group for host in hosts(platforms, kinds, unmanaged) for group in host.groups}:
+            self.inventory.add_group(self._sanitize_group_name(group))
+        # Ansible would give a group of the name what is meant for the host, and would send what the controller is to do
+        # to a host of its name.
+        composed = map(self._sanitize_group_name, self.get_option("groups"))
+        reserved = {*constants.LOCALHOST, *self.inventory.groups, *composed}
+        names = [self._add(host) for host in hosts(platforms, kinds, unmanaged, reserved)]
+        self._construct(names)
 
-    def _construct(self, name: str) -> None:
+    def _add(self, host: Host) -> str:
+        name = _inert(host.name)
+        self.inventory.add_host(name)
+        for group in host.groups:
+            self.inventory.add_host(name, group=self._sanitize_group_name(group))
+        for key, value in host.variables.items():
+            self.inventory.set_variable(name, key, _inert(value))
+        return name
+
+    def _construct(self, names: t.Sequence[str]) -> None:
         strict = self.get_option("strict")
-        variables = self.inventory.get_host(name).get_vars()
-        self._set_composite_vars(self.get_option("compose"), variables, name, strict)
-        self._add_host_to_composed_groups(self.get_option("groups"), variables, name, strict)
-        self._add_host_to_keyed_groups(self.get_option("keyed_groups"), variables, name, strict)
+        steps = (
+            (self._set_composite_vars, self.get_option("compose")),
+            (self._add_host_to_composed_groups, self.get_option("groups")),
+            # After the others have been done for all hosts: nobody knows these groups' names before.
+            (self._add_host_to_keyed_groups, self.get_option("keyed_groups")),
+        )
+        for step, option in steps:
+            for name in names:
+                step(option, self.inventory.get_host(name).get_vars(), name, strict)

@@ -8,9 +8,18 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from ansible.errors import AnsibleParserError
+from ansible.inventory.data import InventoryData
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
+from ansible_collections.archipel.platform.plugins.inventory import archipel
 from ansible_collections.archipel.platform.plugins.inventory.archipel import InventoryModule, hosts, reachable
+from ansible_collections.archipel.platform.plugins.module_utils._connection import Options
+from ansible_collections.archipel.platform.plugins.module_utils.archipel_protocol import jids
+from ansible_collections.archipel.platform.plugins.module_utils.archipel_protocol.errors import ArchipelError
 
 ROOT = Path(__file__).resolve().parents[4]
 HYPERVISORS = [
@@ -94,6 +103,103 @@ def test_names(vms, kinds, unmanaged, expected):
     assert names(vms, kinds, unmanaged) == expected
 
 
+def test_a_name_that_is_reserved_counts_as_taken():
+    told = platform([vm("localhost"), vm("web"), vm("db", "hv-2")])
+    found = [host.name for host in hosts([told], BOTH, False, ["localhost", "db", "db@hv-2", "hv1"])]
+    assert found == ["db@hv-2@example.com", "hv-2", "hv1@example.com", "localhost@hv1", "web"]
+
+
+class Session:
+    """A client's: nobody is at ``silent``, an XMPP domain."""
+
+    silent = ""
+
+    def __init__(self, options):
+        self.domain = jids.domain(options.jid)
+
+    def __enter__(self):
+        if self.domain == self.silent:
+            raise ArchipelError("nobody is there")
+        return self
+
+    def __exit__(self, *dummy):
+        pass
+
+
+@pytest.fixture
+def platforms(monkeypatch):
+    """What the plugin reads of two domains, of which ``silent`` does not answer: platforms, warnings, the cache."""
+
+    def platforms(silent, on_silent="warn"):
+        options = {"on_silent": on_silent, "addresses": [], "cache": True}
+        monkeypatch.setattr(InventoryModule, "get_option", lambda dummy, name: options[name])
+        monkeypatch.setattr(InventoryModule, "get_cache_key", lambda dummy, text: text)
+        monkeypatch.setattr(Session, "silent", silent)
+        monkeypatch.setattr(archipel, "Client", Session)
+        monkeypatch.setattr(archipel, "Agents", lambda client: client)
+        monkeypatch.setattr(archipel, "read", lambda client, dummy: (platform([], client.domain), {}))
+        plugin = InventoryModule()
+        warnings = []
+        plugin.display = SimpleNamespace(warning=warnings.append)
+        plugin._cache = {}
+        domains = [Options(f"a@{name}.example.com", "secret-1") for name in ("berlin", "paris")]
+        found = plugin._platforms("path", domains, True)
+        return [one["domain"] for one in found], warnings, plugin._cache
+
+    return platforms
+
+
+@pytest.mark.parametrize("silent", ["berlin.example.com", "paris.example.com"])
+def test_a_domain_that_is_silent_takes_no_other_along(platforms, silent):
+    both = ["berlin.example.com", "paris.example.com"]
+    found, warnings, cache = platforms("")
+    assert (found, warnings, len(cache)) == (both, [], 1)
+    found, warnings, cache = platforms(silent)
+    told = f"{silent} did not answer, so what is there is not in the inventory: nobody is there"
+    # An answer that has not everything is not kept.
+    assert (found, warnings, cache) == ([one for one in both if one != silent], [told], {})
+    with pytest.raises(AnsibleParserError, match=told):
+        platforms(silent, "fail")
+
+
+CONTROLLER = ["localhost", "127.0.0.1", "::1"]
+# Ansible's own, another source's, the plugin's, and of the options' making.
+GROUPS = ["all", "ungrouped", "hypervisors", "archipel_vms", "archipel_tag_a_b", "large"]
+
+
+def test_no_machine_takes_over_the_controller_or_a_group(monkeypatch):
+    address = [{"address": "192.0.2.7", "mac": "", "source": "agent"}]
+    names = [*CONTROLLER, *GROUPS, "web", "vcpus_2"]
+    told = [{**vm(name), "tags": ["a b"], "addresses": address} for name in names]
+    inventory = InventoryData()
+    inventory.add_group("hypervisors")
+    inventory.add_host("kvm1", group="hypervisors")
+    options = {
+        "hosts": ["vms"],
+        "unmanaged": False,
+        "strict": True,
+        "compose": {"stated": trust_as_template("archipel_vm_name")},
+        "groups": {"large": trust_as_template("true")},
+        "keyed_groups": [{"key": trust_as_template("'2'"), "prefix": "vcpus"}],
+    }
+    monkeypatch.setattr(InventoryModule, "get_option", lambda dummy, name: options.get(name))
+    plugin = InventoryModule()
+    plugin.inventory, plugin.templar = inventory, Templar(DataLoader())
+    plugin._populate([platform(told)])
+    inventory.reconcile_inventory()
+    hosts_of = {name: sorted(host.name for host in group.get_hosts()) for name, group in inventory.groups.items()}
+    vms = sorted(["vcpus_2", "web", *(f"{name}@hv1" for name in [*CONTROLLER, *GROUPS])])
+    assert hosts_of["archipel_vms"] == hosts_of["archipel_tag_a_b"] == hosts_of["large"] == hosts_of["vcpus_2"] == vms
+    assert hosts_of["hypervisors"] == ["kvm1"] and hosts_of["all"] == sorted([*vms, "kvm1"])
+    assert {name: group.vars for name, group in inventory.groups.items() if group.vars} == {}
+    assert {group.name for group in inventory.groups["large"].child_groups} == set()
+    assert inventory.localhost is None and inventory.get_host("localhost").vars["ansible_connection"] == "local"
+    for name in vms:
+        variables = inventory.get_host(name).vars
+        assert variables["ansible_host"] == "192.0.2.7"
+        assert variables["stated"] == variables["archipel_vm_name"] == name.partition("@")[0]
+
+
 @pytest.mark.parametrize("there", [vm("web", "hv-2", "u", persistent=False), vm("web", "hv-2", "u", managed=False)])
 def test_a_machine_that_moves_is_one_host_where_it_comes_from(there):
     here = vm("web", "hv1", "u")
@@ -166,6 +272,15 @@ SOURCES = {
     "domain_template": (
         "password: secret-1\ndomains:\n- jid: \"{{ 'domain' ~ word }}\"",
         "jid: 'domainbody' is not of the form user@domain",
+    ),
+    # Nothing was read, so nothing is known.
+    "domains_silent": (
+        "password: secret-1\nserver: 127.0.0.1\nport: 1\ndomains:\n- jid: a@example.com\n- jid: b@example.org",
+        "127.0.0.1:1 cannot be reached",
+    ),
+    "jid_second": (
+        "password: secret-1\nserver: 127.0.0.1\nport: 1\ndomains:\n- jid: a@example.com\n- jid: somebody.else",
+        "jid: 'somebody.else' is not of the form user@domain",
     ),
     "jid": ("jid: nobody\npassword: secret-1", "jid: 'nobody' is not of the form user@domain"),
     # What the file says is a template, and what the environment says is none.
