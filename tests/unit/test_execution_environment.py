@@ -11,6 +11,7 @@ import ast
 import re
 import subprocess
 import sys
+from importlib.metadata import distribution
 from pathlib import Path
 
 import yaml
@@ -34,6 +35,23 @@ def test_the_example_becomes_a_build_context(tmp_path):
     assert [one["name"] for one in collections] == [galaxy["repository"] + ".git"]
     # AWX's own installation of collections, for who uses another environment.
     assert yaml.safe_load((DEFINITION.parents[1] / "requirements.yml").read_text())["collections"] == collections
+
+
+def test_it_has_every_program_that_ci_runs():
+    """Programs of Python's: what the image's own shell has is not looked at."""
+    repository = DEFINITION.parents[1]
+    ci = yaml.safe_load((repository / ".gitlab-ci.yml").read_text())
+    scripts = [line for job in ci.values() if isinstance(job, dict) for line in job.get("script", [])]
+    programs = {line.split()[0] for line in scripts} - {f"./{path.name}" for path in repository.iterdir()}
+    dependencies = yaml.safe_load(DEFINITION.read_text())["dependencies"]
+    declared = [dependencies[part]["package_pip"] for part in ("ansible_core", "ansible_runner")]
+    declared += dependencies["python"]
+    brought = {
+        program.name
+        for package in declared
+        for program in distribution(re.split(r"[<>=]", package)[0]).entry_points.select(group="console_scripts")
+    }
+    assert programs >= {"ansible-playbook"} and programs - brought == set()
 
 
 def test_a_build_finds_what_the_collection_needs(tmp_path):
