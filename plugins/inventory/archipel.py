@@ -390,7 +390,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         kinds, unmanaged = self.get_option("hosts"), self.get_option("unmanaged")
         for kind in kinds:
             self.inventory.add_group(f"archipel_{kind}")
-        for group in {group for host in hosts(platforms, kinds, unmanaged) for group in host.groups}:
+        for group in sorted({group for host in hosts(platforms, kinds, unmanaged) for group in host.groups}):
             self.inventory.add_group(self._sanitize_group_name(group))
         # Ansible would give a group of the name what is meant for the host, and would send what the controller is to do
         # to a host of its name.

@@ -124,3 +124,13 @@ def test_a_job_that_fails_tells_no_secret(platform, job):
     assert code != 0
     assert "refused the login" in told
     assert secrets_in(told, wrong) == []
+
+
+def test_declarations_that_fail_tell_no_secret(platform, job):
+    """Whether they are wrong or libvirt refuses them: error texts are made of what was declared."""
+    password = platform.password("automation")
+    code, events, told = job("failing.yml", connection(platform, password), {"secret": SECRET}, {})
+    assert code == 0, told[:20000]
+    failed = [event["event_data"]["task"] for event in events if event["event"] == "runner_on_failed"]
+    assert len(failed) == 7
+    assert secrets_in(told, password, SECRET, SECRET[:8]) == []
