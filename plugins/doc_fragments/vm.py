@@ -92,6 +92,9 @@ options:
       - A new one needs it, unless the platform has one hypervisor only.
       - Before anything moves, and in check mode, both hypervisors are asked whether it can - processor, free memory,
         networks, storage, media, devices, the way from the one to the other - and all reasons against it are told.
+      - What else is declared of one that moves is looked at before it moves, by the hypervisor where it is, and what
+        that refuses keeps it there. So what the declaration names must be there too; what is only on the hypervisor to
+        which it moves is declared when it has moved.
       - How far a live migration is, or a copy of a disk, is printed while the task runs, if it runs on the controller
         itself and not in the background or with C(no_log).
     type: str

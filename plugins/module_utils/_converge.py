@@ -97,9 +97,10 @@ class _Run:
         self.lost: dict[str, ArchipelError] = {}  # hypervisors that did not answer
 
     def look(self, everything: bool) -> Queue:
-        """What is to be planned: all that is to be done, or that of which the plan may be that nothing is.
+        """What is to be planned: all that is to be done, or what moves, and what may be as declared already.
 
-        A machine alone is not looked at first: its declaration is that look.
+        A machine alone that stays is not looked at first: its declaration is that look. One that moves is planned where
+        it is, as in check mode, because what is wrong with its declaration must be known before it has moved.
         """
         steps: dict[int, list[Step]] = {}
         for index, decision in self._pending():
@@ -107,16 +108,11 @@ class _Run:
             if everything and index in self.heirs and self._decision(self.heirs[index]).host == host:
                 # The agent would find the name in use.
                 self._inherits(index)
-            elif everything:
-                # In the order of the work; only that nothing has moved when the rest is planned.
-                moves = [Step(index, host, decision.target)] if decision.target else []
-                here = Step(index, host)
-                steps[index] = [here, *moves] if self.specs[index]["state"] == "stopped" else [*moves, here]
-            elif decision.target and self.specs[index]["state"] == "stopped":
-                # It is not stopped for nothing.
-                steps[index] = [Step(index, host, decision.target)]
-            elif decision.existing is not None and not decision.target and len(self.specs) > 1:
+            elif everything or decision.target or (decision.existing is not None and len(self.specs) > 1):
                 steps[index] = [Step(index, host)]
+                # Asked to move it, the agent looks first by itself; but one that is stopped before is not for nothing.
+                if decision.target and (everything or self.specs[index]["state"] == "stopped"):
+                    steps[index].append(Step(index, host, decision.target))
         return Queue(steps, Order(), _PLANNING)
 
     def work(self) -> Queue:
@@ -198,13 +194,7 @@ class _Run:
         if not planning:
             self.moves.end(step.host, self._decision(step.index).uuid)
         if planning and not self.manner.check:
-            if step.target is not None:
-                if isinstance(answer, ArchipelError):
-                    self._failed(step, answer)
-            elif not isinstance(answer, ArchipelError) and not any(map(answer.get, ("changed", "waits", "error"))):
-                self._declared(step, answer)
-                self.settled.add(step.index)
-            queue.done(step.index)
+            self._take_look(queue, step, answer)
             return
         before = len(self.outcomes[step.index].actions)
         if isinstance(answer, ArchipelError):
@@ -220,6 +210,19 @@ class _Run:
             self._give_up(queue, step.index)
         else:
             queue.done(step.index)
+
+    def _take_look(self, queue: Queue, step: Step, answer: _Answer) -> None:
+        """What a look before the work has come to: nothing is left to do, or what moves must not begin to."""
+        error = answer if isinstance(answer, ArchipelError) else _error_of(answer)
+        if self._decision(step.index).target:
+            if error is not None:
+                self._failed(step, error)
+                queue.drop(step.index)
+                return
+        elif error is None and not any(map(t.cast(Result, answer).get, ("changed", "waits"))):
+            self._declared(step, t.cast(Result, answer))
+            self.settled.add(step.index)
+        queue.done(step.index)
 
     def _give_up(self, queue: Queue, index: int) -> None:
         """Nothing more is done with a machine that failed, nor with those that need it, nor, if asked for, with any."""
@@ -289,11 +292,14 @@ class _Run:
 
     def _moved(self, step: Step, answer: t.Mapping[str, t.Any]) -> None:
         outcome = self.outcomes[step.index]
+        move = f"move from {step.host} to {step.target}"
+        # It is planned after the rest, and done before it, unless what is off moves.
+        first = self.specs[step.index]["state"] != "stopped"
         self.outcomes[step.index] = outcome._replace(
             changed=True,
             before={**outcome.before, "hypervisor": step.host},
             after={**outcome.after, "hypervisor": step.target},
-            actions=[*outcome.actions, f"move from {step.host} to {step.target}"],
+            actions=[move, *outcome.actions] if first else [*outcome.actions, move],
             vm=answer.get("vm") or outcome.vm,
         )
 
@@ -328,15 +334,19 @@ class _Run:
             warning="; ".join(filter(None, [outcome.warning, _left_out(decision.name, step.host, result)])),
             gone=gone,
         )
-        if result.get("error"):
+        error = _error_of(result)
+        if error is not None:
             # What was done until then stays in the outcome.
-            self._failed(step, ArchipelError(result["error"], result.get("code")))
+            self._failed(step, error)
 
     def _failed(self, step: Step, error: ArchipelError) -> None:
         decision, outcome = self._decision(step.index), self.outcomes[step.index]
         text = f"'{decision.name}' on {step.host}: {error.message}"
         if isinstance(error, (AgentOffline, NoAnswer)) and outcome.vm is not None:
             text += "; it was last seen {}".format(outcome.vm["state"])
+        if self.manner.check:
+            # What is refused is refused as a whole, whatever was planned of it before.
+            outcome = outcome._replace(changed=False, before={}, after={}, actions=())
         self.outcomes[step.index] = outcome._replace(error=ArchipelError(text, error.code))
 
     def _tell(self, index: int, text: str) -> None:
@@ -356,6 +366,11 @@ def _left_out(name: str, host: str, result: Result) -> str:
     """What is to be said of what libvirt does not keep; "" if it keeps everything."""
     ignored = result.get("ignored")
     return f"'{name}' on {host}: libvirt does not keep what is declared at {', '.join(ignored)}" if ignored else ""
+
+
+def _error_of(result: t.Mapping[str, t.Any]) -> ArchipelError | None:
+    """The error of one machine in an agent's answer."""
+    return ArchipelError(result["error"], result.get("code")) if result.get("error") else None
 
 
 def _apart(batch: t.Sequence[Step], answer: _Answer) -> t.Iterator[tuple[Step, _Answer]]:

@@ -22,6 +22,7 @@ from .specs import DOMAIN
 from .stand_in import Client
 from .test_declarations import element
 
+MOVE = "move from hv1 to hv2"
 OTHER = "11111111-2222-4333-8444-555555555555"
 
 
@@ -46,11 +47,11 @@ class Platform:
         if action == declaration.INVENTORY:
             wanted = {*request.get("names", ()), *request.get("uuids", ())}
             return {"vms": [vm for vm in own if not wanted or {vm["name"], vm["uuid"]} & wanted]}
-        if action == declaration.MIGRATE_PLAN:
+        if action in (declaration.MIGRATE_PLAN, declaration.MIGRATE):
             if self.vms[request["uuid"]]["name"] in self.fixed:
                 raise AgentOffline("it cannot move")
-            return {}
-        if action == declaration.MIGRATE:
+            if action == declaration.MIGRATE_PLAN:
+                return {}
             self.log.append((node, "migrate", [self.vms[request["uuid"]]["name"]]))
             self.vms[request["uuid"]]["hypervisor"] = request["to"]
             return {"vm": self.vms[request["uuid"]]}
@@ -157,6 +158,41 @@ def test_what_cannot_move_is_not_stopped_for_it():
     done = platform.run([{"name": name, "hypervisor": "hv2", "state": "stopped"} for name in ("a", "b")])
     assert errors(done) == ["'a' on hv1: it cannot move; it was last seen running", None]
     assert platform.asked(declaration.APPLY, "migrate") == [("hv1", ["b"]), ("hv1", ["b"])]
+
+
+@pytest.mark.parametrize("state", ["running", "stopped"])
+@pytest.mark.parametrize("others", [[], [{"name": "b", "hypervisor": "hv2"}]], ids=["alone", "of several"])
+def test_what_is_declared_wrong_does_not_move(state, others):
+    platform = Platform(("a", "hv1", "running"), ("b", "hv1", "running"))
+    platform.broken.add("a")
+    declared = [{"name": "a", "hypervisor": "hv2", "state": state}, *others]
+    planned = platform.run(declared, check=True)
+    done = platform.run(declared)
+    assert errors(done) == errors(planned) == ["'a' on hv1: it is broken", *[None for dummy in others]]
+    assert platform.asked("migrate") == [("hv1", [other["name"]]) for other in others]
+    assert [one.diff for one in planned.outcomes] == [one.diff for one in done.outcomes]
+
+
+@pytest.mark.parametrize("state", ["running", "stopped"])
+def test_what_cannot_move_is_foretold_as_nothing_done(state):
+    platform = Platform(("a", "hv1", "running"))
+    platform.fixed.add("a")
+    declared = [{"name": "a", "hypervisor": "hv2", "state": state, "memory": "2GiB"}]
+    (planned,) = platform.run(declared, check=True).outcomes
+    (done,) = platform.run(declared).outcomes
+    assert planned.error.message == done.error.message == "'a' on hv1: it cannot move; it was last seen running"
+    assert (planned.changed, planned.diff, planned.actions) == (done.changed, done.diff, done.actions)
+    assert not done.changed and platform.asked(declaration.APPLY) == []
+
+
+@pytest.mark.parametrize("state, actions", [("running", [MOVE, "memory"]), ("stopped", ["memory", "state", MOVE])])
+def test_a_move_has_its_place_among_the_actions_of_check_mode(state, actions):
+    platform = Platform(("a", "hv1", "running"))
+    declared = [{"name": "a", "hypervisor": "hv2", "state": state, "memory": "2GiB"}]
+    (planned,) = platform.run(declared, check=True).outcomes
+    (done,) = platform.run(declared).outcomes
+    assert planned.actions == done.actions == actions
+    assert planned.diff == done.diff
 
 
 def test_a_name_is_free_when_its_owner_is_gone():
