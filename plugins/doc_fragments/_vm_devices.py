@@ -398,6 +398,8 @@ DEVICES = r"""
   tpm:
     description:
       - The trusted platform module, emulated by swtpm on the hypervisor.
+      - What it keeps is in a folder of the hypervisor from the first start on, and moves with a guest that runs. So a
+        virtual machine that has it does not move while it is off.
     type: dict
     suboptions:
       model:

@@ -88,7 +88,7 @@ options:
   hypervisor:
     description:
       - Where the virtual machine is to be, by the name of the hypervisor's XMPP account, such as V(hv1).
-      - One that is elsewhere moves, live if it is running or paused.
+      - One that is elsewhere moves, live if it is running or paused. Declared V(stopped), it is stopped first.
       - A new one needs it, unless the platform has one hypervisor only.
       - Before anything moves, and in check mode, both hypervisors are asked whether it can - processor, free memory,
         networks, storage, media, devices, the way from the one to the other - and all reasons against it are told.
@@ -115,7 +115,8 @@ options:
     elements: str
   migration:
     description:
-      - How a virtual machine moves that is active. One that is off moves its definition only.
+      - How a virtual machine moves that is active. One that is off moves its definition only, so it does not move where
+        libvirt keeps more than that of it - see O(firmware), O(tpm).
       - What is not given is libvirt's choice.
     type: dict
     suboptions:

@@ -18,7 +18,7 @@ BUSY = "edd=off console=ttyS0 load=64"
 SLOW = {"bandwidth": 4}
 GUEST = (
     "<domain type='qemu'><name>{name}</name><uuid>{uuid}</uuid><memory unit='MiB'>192</memory><vcpu>1</vcpu>"
-    "<os><type arch='x86_64' machine='pc'>hvm</type><kernel>/vm/guest/vmlinuz</kernel><initrd>/vm/guest/initrd</initrd>"
+    "<os{firmware}><type arch='x86_64' machine='pc'>hvm</type>{boot}<kernel>/vm/guest/vmlinuz</kernel><initrd>/vm/guest/initrd</initrd>"
     "<cmdline>{cmdline}</cmdline></os><features><acpi/></features><devices>{devices}"
     "<serial type='file'><source path='/tmp/{name}.log'/></serial></devices></domain>"
 )
@@ -36,8 +36,12 @@ class Guest:
     def run(self, command: str, host: str | None = None, check: bool = True) -> str:
         return self.world.platform.run(host or self.here, command, check)
 
-    def define(self, devices: str = "", cmdline: str = "edd=off console=ttyS0") -> None:
-        xml = GUEST.format(name=self.name, uuid=self.uuid, devices=devices, cmdline=cmdline)
+    def define(
+        self, devices: str = "", cmdline: str = "edd=off console=ttyS0", firmware: str = "", boot: str = ""
+    ) -> None:
+        """``firmware`` is an attribute of <os/>, ``boot`` what it has besides."""
+        parts = {"devices": devices, "cmdline": cmdline, "firmware": firmware, "boot": boot}
+        xml = GUEST.format(name=self.name, uuid=self.uuid, **parts)
         self.run(f"cat > /tmp/{self.name}.xml <<'END'\n{xml}\nEND\nvirsh -q define /tmp/{self.name}.xml")
         self.world.act(self.here, "manage", self.uuid)
 
@@ -74,7 +78,7 @@ class Guest:
 
     def remove(self) -> None:
         for host in self.world.hosts:
-            for command in ("destroy", "undefine --managed-save --snapshots-metadata"):
+            for command in ("destroy", "undefine --managed-save --snapshots-metadata --nvram"):
                 self.world.virsh(host, f"{command} {self.uuid}")
             with contextlib.suppress(Failed):
                 self.world.act(host, "unmanage", self.uuid)

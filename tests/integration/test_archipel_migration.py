@@ -22,6 +22,9 @@ FOLDER = "/var/lib/libvirt/migration-test"
 PAGE_FAULTS = Path("/proc/sys/vm/unprivileged_userfaultfd")
 POOL = f"<pool type='dir'><name>migration-test</name><target><path>{FOLDER}</path></target></pool>"
 
+EMULATED = "ovmf swtpm swtpm-tools"
+TPM = "<tpm model='tpm-tis'><backend type='emulator' version='2.0'/></tpm>"
+
 
 @pytest.fixture(scope="module")
 def world(platform):
@@ -90,6 +93,58 @@ def test_what_keeps_a_machine_where_it_is(guest):
     finally:
         guest.remove()
         guest.run(f"virsh -q vol-delete --pool default {volume}")
+
+
+@pytest.fixture(scope="module")
+def emulation(world):
+    """The hypervisors have firmware for EFI, and what emulates a TPM."""
+    install = f"apt-get -q update && apt-get -q install -y --no-install-recommends {EMULATED}"
+    for host in world.hosts:
+        world.platform.run(host, f"dpkg --status {EMULATED} > /dev/null 2>&1 || ({install})")
+
+
+def test_firmware_and_tpm_go_with_a_guest_that_runs_and_keep_one_that_is_off(guest, emulation):
+    variables = f"/var/lib/libvirt/qemu/nvram/{guest.name}_VARS.fd"
+    state = f"/var/lib/libvirt/swtpm/{guest.uuid}/tpm2/tpm2-00.permall"
+    try:
+        guest.define(TPM, firmware=" firmware='efi'")
+        assert guest.ask("migrate_plan") == {}
+        guest.start()
+        guest.run(f"virsh -q destroy {guest.uuid}")
+        mark = guest.name[-16:]
+        guest.run(f"printf {mark} | dd of={variables} bs=1 seek=$(($(stat -c %s {variables}) - 16)) conv=notrunc")
+        for action in ("migrate", "migrate_plan"):
+            told = guest.refused(action)
+            assert "its firmware's variables are in a file of this host, which would stay here" in told
+            assert "the state of its TPM is in a folder of this host, which would be lost" in told
+        assert guest.stands()[0] == [guest.here]
+        guest.start()
+        assert guest.ask("migrate_plan") == {}
+        assert "it can move while it runs" in guest.refused("migrate_plan", off=True)
+        guest.run(f"virsh -q suspend {guest.uuid}")  # or the firmware goes on to write
+        keys = guest.run(f"md5sum < {state}")
+        guest.ask("migrate", timeout=50)
+        assert guest.stands() == ([guest.there], PAUSED)
+        assert guest.run(f"md5sum < {state}", guest.there) == keys
+        guest.run(f"virsh -q resume {guest.uuid}", guest.there)  # QEMU writes the variables down when it goes on
+        until(lambda: guest.run(f"grep -c {mark} {variables}", guest.there, check=False) == "1\n")
+    finally:
+        guest.remove()
+        guest.run(f"rm -f {variables}")
+
+
+def test_variables_of_the_firmware_elsewhere_are_needed_as_disks_are(guest, emulation):
+    path = f"/vm-{guest.name}.fd"
+    code = "<loader readonly='yes' type='pflash'>/usr/share/OVMF/OVMF_CODE_4M.fd</loader>"
+    try:
+        guest.run(f"touch {path}")
+        guest.define(boot=f"{code}<nvram template='/usr/share/OVMF/OVMF_VARS_4M.fd'>{path}</nvram>")
+        assert f"{guest.there} says: there is no file {path} here" in guest.refused("migrate_plan")
+        guest.run(f"rm {path}")
+        assert guest.ask("migrate_plan") == {}
+    finally:
+        guest.remove()
+        guest.run(f"rm -f {path}")
 
 
 def test_images_are_judged_where_the_machine_is_to_go_on(world, guest, log_in):

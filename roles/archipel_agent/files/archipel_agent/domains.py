@@ -459,7 +459,7 @@ def _undefine_flags(definition: domain_xml.Element, shared: bool) -> int:
     flags = libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
     boot = definition.find("os")
     if boot is not None and (boot.get("firmware") or boot.find("loader") is not None or boot.find("nvram") is not None):
-        place = domain_xml.text_of(boot, "nvram") or domain_xml.attribute_of(boot, "nvram/source", "file")
+        place = own_files.stated_variables(definition)
         own = not place or posixpath.dirname(posixpath.normpath(place)) == own_files.NVRAM
         flags |= libvirt.VIR_DOMAIN_UNDEFINE_NVRAM if own and not shared else libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
     if definition.find("devices/tpm") is not None:

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import posixpath
 import typing as t
 
 from archipel_protocol.errors import MalformedRequest
 
-from . import domain_xml
-from .domain_xml import Element, attribute_of
+from . import domain_xml, own_files
+from .domain_xml import Element, attribute_of, text_of
 from .libvirt_facade import libvirt
 from .wanted import Migration
 
@@ -20,6 +22,10 @@ _PARTS = ("name", "memory", "currentMemory", "os", "devices")
 _DEVICES = ("disk", "interface", "hostdev", "filesystem")
 # libvirt leaves such a medium behind where the target has none (formatdomain.html#hard-drives-floppy-disks-cdroms).
 _DROPPED = ("optional", "requisite")
+# Where the agent's unit shows it own_files.NVRAM, whose parent is closed to it; the files stay closed.
+_NVRAM_SHOWN = "/run/archipel/nvram"
+# Where libvirt keeps the states of emulated TPMs, a folder for each machine.
+_TPM = "/var/lib/libvirt/swtpm"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +100,7 @@ def _obstacles(domain: libvirt.virDomain, tree: Element, live: bool) -> t.Iterat
     if not live:
         if domain.hasManagedSaveImage():
             yield "its memory is saved in a file of this host, which would be lost; start it, or declare it stopped"
+        yield from _kept_beside(tree)
         return
     for device in [*tree.findall("devices/hostdev"), *tree.findall("devices/interface[@type='hostdev']")]:
         label = device.find("alias")
@@ -102,6 +109,28 @@ def _obstacles(domain: libvirt.virDomain, tree: Element, live: bool) -> t.Iterat
     for folder in tree.findall("devices/filesystem"):
         path = attribute_of(folder, "source", "dir") or attribute_of(folder, "target", "dir")
         yield f"the guest has the folder {path} of this host; it can move while it is stopped"
+
+
+def _kept_beside(tree: Element) -> t.Iterator[str]:
+    """What libvirt keeps beside a definition from the first start on, and moves with the memory of a guest only."""
+    variables = [path for path in own_files.own(tree) if posixpath.dirname(path) == own_files.NVRAM]
+    folder = _NVRAM_SHOWN if os.path.isdir(_NVRAM_SHOWN) else own_files.NVRAM
+    if any(_may_exist(posixpath.join(folder, posixpath.basename(path))) for path in variables):
+        yield "its firmware's variables are in a file of this host, which would stay here; it can move while it runs"
+    emulated = tree.find("devices/tpm/backend[@type='emulator']")
+    # Elsewhere than in libvirt's own folder it is where the definition says, as disks are.
+    if emulated is not None and emulated.find("source") is None and _may_exist(f"{_TPM}/{text_of(tree, 'uuid')}"):
+        yield "the state of its TPM is in a folder of this host, which would be lost; it can move while it runs"
+
+
+def _may_exist(path: str) -> bool:
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        pass  # nobody knows, and what is lost is lost
+    return True
 
 
 def _is_copied(disk: Element) -> bool:
@@ -131,6 +160,9 @@ def _excerpt(tree: Element, copied: t.Container[str]) -> str:
     for part in list(tree):
         if part.tag not in _PARTS:
             tree.remove(part)
+    boot, variables = tree.find("os"), tree.find("os/nvram")
+    if variables is not None and not os.path.exists(own_files.stated_variables(tree)):
+        boot.remove(variables)  # they are made from their template at the first start, wherever that is
     devices = tree.find("devices")
     for device in [] if devices is None else list(devices):
         kept = device.tag in _DEVICES

@@ -13,7 +13,7 @@ import typing as t
 
 from archipel_protocol.errors import ArchipelError
 
-from . import describe, domain_xml, hypervisor_info, image_chains, preflight, volumes
+from . import describe, domain_xml, hypervisor_info, image_chains, own_files, preflight, volumes
 from .domain_xml import Element, attribute_of
 from .host_access import is_inside
 from .libvirt_facade import libvirt
@@ -38,6 +38,7 @@ def answer(connection: libvirt.virConnect, needs: Needs) -> Answer:
         # Who may send this has this host's libvirt at its feet (its certificate), so nothing is hidden from it.
         *preflight.problems(connection, needs.domain, lambda path: True),
         *_inactive_networks(connection, domain, needs),
+        *_variables(domain, needs),
         *_storage(connection, domain),
         *_room(connection, lacking),
         *_images(connection, domain, needs),
@@ -96,6 +97,13 @@ def _inactive_networks(connection: libvirt.virConnect, domain: Element, needs: N
     for network in connection.listAllNetworks(libvirt.VIR_CONNECT_LIST_NETWORKS_INACTIVE):
         if network.name() in used:
             yield f"the network '{network.name()}' is not active here"
+
+
+def _variables(domain: Element, needs: Needs) -> t.Iterator[str]:
+    """A guest that runs brings them. The source tells of a file that it has itself, outside of libvirt's folder."""
+    path = own_files.stated_variables(domain)
+    if not needs.live and path and not os.path.exists(path):
+        yield f"there is no file {path} here"
 
 
 def _storage(connection: libvirt.virConnect, domain: Element) -> t.Iterator[str]:

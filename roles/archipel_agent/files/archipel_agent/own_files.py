@@ -11,7 +11,7 @@ from __future__ import annotations
 import posixpath
 import typing as t
 
-from .domain_xml import Element, text_of
+from .domain_xml import Element, attribute_of, text_of
 
 # Where libvirt itself keeps the variables of a machine's firmware.
 NVRAM = "/var/lib/libvirt/qemu/nvram"
@@ -30,6 +30,11 @@ def own(domain: Element) -> set[str]:
         name = text_of(domain, "name")
         stated = {f"{NVRAM}/{name}_VARS.{suffix}" for suffix in ("fd", "qcow2")}
     return stated | _paths(*(loader for loader in flash if loader.get("readonly") != "yes"))
+
+
+def stated_variables(domain: Element) -> str:
+    """The file that a definition has the variables of the firmware in; "" where libvirt chooses it."""
+    return text_of(domain, "os/nvram") or attribute_of(domain, "os/nvram/source", "file")
 
 
 def _paths(*elements: Element) -> set[str]:
