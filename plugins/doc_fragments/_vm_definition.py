@@ -146,8 +146,8 @@ SYSTEM = r"""
     description:
       - What boots the guest. The variables of V(efi) are kept with the virtual machine until it is removed.
       - They are in a file of the hypervisor from the first start on, and move with a guest that runs. So a virtual
-        machine that has them does not move while it is off. What was paused when it moved has its variables written down
-        there when it goes on.
+        machine that has them does not move while it is off. What was paused when it moved has its variables written
+        down there when it goes on.
       - The file stays at the hypervisor that a virtual machine has left, in C(/var/lib/libvirt/qemu/nvram). A new one
         of the same name there would begin with it, so remove it where that matters.
     type: str

@@ -26,13 +26,20 @@ _NO_CARD = frozenset(("item-not-found", "service-unavailable"))
 class Inventory(t.NamedTuple):
     """``vms`` of all hypervisors that answered, and why the others (nodes) did not.
 
-    ``holders``: by UUID, of those asked for, the hypervisors whose agent manages it while libvirt there has no such
-    domain.
+    ``undefined``: name, UUID and hypervisor of those whose agent manages it while libvirt there has no such domain.
     """
 
     vms: list[Facts]
     silent: dict[str, ArchipelError]
-    holders: dict[str, list[str]]
+    undefined: list[Facts]
+
+    @property
+    def holders(self) -> dict[str, list[str]]:
+        """The hypervisors of what is undefined, by UUID."""
+        found: dict[str, list[str]] = {}
+        for one in self.undefined:
+            found.setdefault(one["uuid"], []).append(one["hypervisor"])
+        return found
 
 
 def reasons_of(silent: t.Mapping[str, ArchipelError]) -> list[dict[str, str]]:
@@ -87,7 +94,7 @@ class Agents:
         pending: dict[str, dict[str, t.Any]] = dict.fromkeys(asked, request)
         vms: dict[str, list[Facts]] = {node: [] for node in asked}
         silent: dict[str, ArchipelError] = {}
-        holders: dict[str, list[str]] = {}
+        undefined: list[Facts] = []
         while pending:
             answers, sent, pending = self.declare(declaration.INVENTORY, pending), pending, {}
             for node, answer in answers.items():
@@ -96,13 +103,13 @@ class Agents:
                     silent[node] = answer
                     continue
                 vms[node].extend(answer.get("vms", []))
-                for uuid in answer.get("undefined", []):
-                    holders.setdefault(uuid, []).append(node)
+                for uuid, name in answer.get("undefined", {}).items():
+                    undefined.append(Facts(name=name, uuid=uuid, hypervisor=node, managed=True))
                 following = answer.get("next")
                 if following is not None and following > sent[node].get("after", ""):
                     pending[node] = {**request, "after": following}
         told = [vm for node in asked if node not in silent for vm in sorted(vms[node], key=lambda vm: vm["name"])]
-        return Inventory(told, silent, holders)
+        return Inventory(told, silent, undefined)
 
     def registered(self, uuids: t.Sequence[str]) -> set[str]:
         """Those of ``uuids`` whose virtual machine has an account, as far as a server tells who is no administrator.
@@ -195,13 +202,17 @@ class Agents:
         return Request(jids.hypervisor_jid(node, self.domain), element, timeout=self.client.options.timeout + work)
 
 
-def chosen(inventory: Inventory, names: t.Collection[str], uuids: t.Collection[str]) -> list[Facts]:
+def chosen(
+    inventory: Inventory, names: t.Collection[str], uuids: t.Collection[str], required: bool = True
+) -> list[Facts]:
     """The domains of ``inventory`` that are meant: each of ``names`` and ``uuids`` once, all if both are empty.
 
-    Raises Conflict where one does not exist, or exists more than once, and AgentOffline where that cannot be known.
+    Raises Conflict where one does not exist, if that is ``required``, or exists more than once, and AgentOffline where
+    that cannot be known.
     """
-    if inventory.silent and not (names or uuids):
-        raise next(iter(inventory.silent.values()))
+    reasons = "; ".join(error.message for dummy, error in sorted(inventory.silent.items()))
+    if reasons and not (names or uuids):
+        raise AgentOffline(reasons)
     found: list[Facts] = [] if names or uuids else list(inventory.vms)
     for key, values in (("name", names), ("uuid", uuids)):
         for value in values:
@@ -212,10 +223,9 @@ def chosen(inventory: Inventory, names: t.Collection[str], uuids: t.Collection[s
                         value, " and ".join(sorted(vm["hypervisor"] for vm in vms))
                     )
                 )
-            if not vms and inventory.silent:
-                reasons = "; ".join(error.message for dummy, error in sorted(inventory.silent.items()))
+            if not vms and reasons:
                 raise AgentOffline(f"{key}: '{value}' was found nowhere, but {reasons}")
-            if not vms:
+            if not vms and required:
                 raise Conflict(f"{key}: no hypervisor that was asked has a domain '{value}'")
             found.extend(vm for vm in vms if vm not in found)
     return found

@@ -115,10 +115,11 @@ def _survey(agents: Agents, specs: t.Sequence[Spec]) -> Fleet:
 def _missing(inventory: Inventory, specs: t.Sequence[Spec], domain: str) -> list[str]:
     """The UUIDs of the machines that are to be there and were found nowhere."""
     seen = {vm[key] for vm in inventory.vms for key in ("name", "uuid")}
+    holders = inventory.holders
     return [
         uuid
         for uuid, spec in ((identity(spec, domain), spec) for spec in specs)
-        if spec["state"] != "absent" and not {uuid, spec["name"]} & seen and uuid not in inventory.holders
+        if spec["state"] != "absent" and not {uuid, spec["name"]} & seen and uuid not in holders
     ]
 
 

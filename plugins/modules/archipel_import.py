@@ -44,7 +44,9 @@ options:
   state:
     description:
       - V(managed) domains are virtual machines of the platform.
-      - V(unmanaged) domains are known to libvirt alone. Their XMPP accounts are removed.
+      - V(unmanaged) domains are known to libvirt alone. Their XMPP accounts are removed. So is that of a virtual
+        machine whose domain is gone, because somebody undefined it with other tools. What does not exist is not
+        managed.
     type: str
     choices:
       - managed
@@ -130,8 +132,10 @@ EXAMPLES = r"""
 
 RETURN = r"""
 imported:
-  description: The domains that were brought under management, or in check mode would be.
-  returned: success
+  description:
+    - The domains that were brought under management, or in check mode would be.
+    - Where some hypervisors have failed, those of the others.
+  returned: success, and where a hypervisor has failed
   type: list
   elements: dict
   sample:
@@ -141,7 +145,7 @@ imported:
       hypervisor: hv1
 released:
   description: The domains that were released from management, or in check mode would be, in the same form.
-  returned: success
+  returned: success, and where a hypervisor has failed
   type: list
   elements: dict
   sample: []
@@ -195,31 +199,33 @@ AGENT = "/usr/bin/archipel-agent"
 ACTIONS = {"managed": "manage", "unmanaged": "unmanage"}
 
 
-def change(agents: Agents, vms: t.Sequence[Facts], state: str) -> None:
-    """Has each hypervisor manage, or unmanage, those of ``vms`` that are on it; raises the first error."""
+def change(agents: Agents, vms: t.Sequence[Facts], state: str) -> dict[str, ArchipelError]:
+    """Has each hypervisor manage, or unmanage, those of ``vms`` that are on it; the errors of those that have not."""
     requests: dict[str, ET.Element] = {}
     for vm in vms:
         query = requests.setdefault(vm["hypervisor"], payloads.request(ns.HYPERVISOR_CONTROL, ACTIONS[state]))
         item = ET.SubElement(query[0], f"{{{ns.HYPERVISOR_CONTROL}}}item")
         item.set("jid", jids.vm_jid(vm["uuid"], agents.domain))
-    for answer in agents.ask(requests).values():
-        if isinstance(answer, ArchipelError):
-            raise answer
+    return {node: answer for node, answer in agents.ask(requests).items() if isinstance(answer, ArchipelError)}
 
 
-def online(module: AnsibleModule, names: list[str], uuids: list[str]) -> dict[str, t.Any]:
-    """Has the agents do it; the result, without ``changed`` and ``diff``. Raises ArchipelError."""
+def online(module: AnsibleModule, names: list[str], uuids: list[str]) -> tuple[dict[str, t.Any], str]:
+    """Has the agents do it; the result, without ``changed`` and ``diff``, and what has failed. Raises ArchipelError."""
     params = module.params
     managed = params["state"] == "managed"
+    failed: dict[str, ArchipelError] = {}
     with Client(_connection.options(params)) as client:
         agents = Agents(client)
         asked = params["hypervisors"] if params["hypervisor"] is None else [params["hypervisor"]]
         for node in asked or ():
             agents.require(node, "hypervisors" if params["hypervisor"] is None else "hypervisor")
         inventory = agents.inventory(names if not params["all"] else None, uuids or None, hypervisors=asked)
-        vms = [vm for vm in chosen(inventory, names, uuids) if vm["managed"] != managed]
+        if not managed:
+            # Their domains are gone, not their accounts.
+            inventory = inventory._replace(vms=[*inventory.vms, *inventory.undefined])
+        vms = [vm for vm in chosen(inventory, names, uuids, required=managed) if vm["managed"] != managed]
         if not module.check_mode:
-            change(agents, vms, params["state"])
+            failed = change(agents, vms, params["state"])
     shown = [
         {
             "name": vm["name"],
@@ -228,8 +234,10 @@ def online(module: AnsibleModule, names: list[str], uuids: list[str]) -> dict[st
             "hypervisor": vm["hypervisor"],
         }
         for vm in vms
+        if vm["hypervisor"] not in failed
     ]
-    return {"imported": shown if managed else [], "released": [] if managed else shown}
+    errors = "; ".join(error.message for dummy, error in sorted(failed.items()))
+    return {"imported": shown if managed else [], "released": [] if managed else shown}, errors
 
 
 def offline(module: AnsibleModule, names: list[str], uuids: list[str]) -> dict[str, t.Any]:
@@ -318,6 +326,7 @@ def main() -> None:
         module.fail_json(msg=wrong)
     names = [params["name"]] if params["name"] is not None else list(params["names"] or [])
     uuids = [params["uuid"].lower()] if params["uuid"] is not None else []
+    errors = ""
     if params["offline"] or params["upgrade_from"] is not None:
         result = offline(module, names, uuids)
     else:
@@ -325,13 +334,15 @@ def main() -> None:
         if missing:
             module.fail_json(msg="missing required arguments: {}".format(", ".join(missing)))
         try:
-            result = online(module, names, uuids)
+            result, errors = online(module, names, uuids)
         except ArchipelError as exc:
             module.fail_json(msg=exc.message)
     diff = differences(result)
     for warning in result.pop("warnings", ()):
         module.warn(warning)
     result.pop("taken", None)
+    if errors:
+        module.fail_json(msg=errors, changed=bool(diff["after"]), diff=diff, **result)
     module.exit_json(changed=bool(diff["after"]), diff=diff, **result)
 
 

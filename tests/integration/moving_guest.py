@@ -18,7 +18,8 @@ BUSY = "edd=off console=ttyS0 load=64"
 SLOW = {"bandwidth": 4}
 GUEST = (
     "<domain type='qemu'><name>{name}</name><uuid>{uuid}</uuid><memory unit='MiB'>192</memory><vcpu>1</vcpu>"
-    "<os{firmware}><type arch='x86_64' machine='pc'>hvm</type>{boot}<kernel>/vm/guest/vmlinuz</kernel><initrd>/vm/guest/initrd</initrd>"
+    "<os{firmware}><type arch='x86_64' machine='pc'>hvm</type>{boot}"
+    "<kernel>/vm/guest/vmlinuz</kernel><initrd>/vm/guest/initrd</initrd>"
     "<cmdline>{cmdline}</cmdline></os><features><acpi/></features><devices>{devices}"
     "<serial type='file'><source path='/tmp/{name}.log'/></serial></devices></domain>"
 )

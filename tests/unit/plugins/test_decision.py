@@ -263,7 +263,8 @@ class Agents:
 
     def inventory(self, names=None, uuids=None, hypervisors=None):
         found = [one for one in self.vms if one["name"] in (names or ()) or one["uuid"] in (uuids or ())]
-        return Inventory(found, {node: AgentOffline(f"{node} is offline") for node in self.silent}, self.holders)
+        undefined = [{"uuid": uuid, "hypervisor": node} for uuid, nodes in self.holders.items() for node in nodes]
+        return Inventory(found, {node: AgentOffline(f"{node} is offline") for node in self.silent}, undefined)
 
     def registered(self, uuids):
         self.asked += uuids

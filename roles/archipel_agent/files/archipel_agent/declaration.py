@@ -69,9 +69,13 @@ async def inventory(entity: t.Any, request: Request) -> str:
         for one in found:
             one["addresses"] = known[one["uuid"]]
     answer: dict[str, t.Any] = {"hypervisor": agent.node, "vms": found}
-    if selection.uuids and not selection.after:
-        missing = selection.uuids - {one.uuid for one in known}
-        undefined = sorted(uuid for uuid in missing if agent.is_managed(uuid))
+    if not selection.after:
+        defined = {one.uuid for one in known}
+        undefined = {
+            vm.uuid: vm.name
+            for vm in agent.vms.values()
+            if vm.uuid not in defined and vm in selection and agent.is_managed(vm.uuid)
+        }
         answer.update({"undefined": undefined} if undefined else {})
     if selection.most is not None:
         count = wire.fitting(found)

@@ -165,12 +165,13 @@ class _Host:
 
 
 def _chosen(found: t.Mapping[str, str], wanted: Wanted, node: str) -> list[str]:
-    """The UUIDs of the domains that are meant, each once, sorted by name; raises Refused."""
+    """The UUIDs of the domains that are meant, each once, sorted by name; Refused where one to manage is missing."""
     if not (wanted.names or wanted.uuids):
         return sorted(found, key=found.__getitem__)
     by_name = {name: uuid for uuid, name in found.items()}
     for option, values, known in (("name", wanted.names, by_name), ("uuid", wanted.uuids, found)):
         for value in values:
-            if value not in known:
+            if value not in known and wanted.managed:
                 raise Refused(f"{option}: libvirt on {node} has no domain '{value}'")
-    return sorted({*(by_name[name] for name in wanted.names), *wanted.uuids}, key=found.__getitem__)
+    meant = {*(by_name.get(name) for name in wanted.names), *wanted.uuids}
+    return sorted(meant & found.keys(), key=found.__getitem__)
