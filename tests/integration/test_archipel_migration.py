@@ -270,6 +270,7 @@ def test_a_guest_under_load_is_given_up_in_time_and_runs_on(busy):
     [
         {"bandwidth": 24, "timeout": 3, "timeout_action": "pause", "downtime": 1},
         {"auto_converge": True, "compression": "xbzrle", "bandwidth": 400, "downtime": 2000},
+        {"compression": "mt", "downtime": 2000},
         {"parallel_connections": 2, "downtime": 2000},
     ],
     ids="+".join,
@@ -279,6 +280,21 @@ def test_a_guest_under_load_moves(busy, migration):
     assert (told["hypervisor"], told["state"]) == (busy.there, "running")
     assert busy.stands() == ([busy.there], RUNNING)
     busy.turn()
+
+
+@pytest.mark.parametrize("compression", ["zlib", "zstd"])
+def test_compression_that_needs_a_newer_libvirt(busy, compression):
+    options = {"compression": compression, "parallel_connections": 2, "downtime": 2000}
+    version = re.search(r"Running against daemon: (\d+)\.(\d+)", busy.run("virsh version --daemon"))
+    if (int(version[1]), int(version[2])) < (9, 1):
+        for action in ("migrate_plan", "migrate"):
+            told = busy.refused(action, migration=options)
+            assert f"migration.compression: {compression} needs libvirt 9.1 or newer on this host" in told
+        assert busy.stands() == ([busy.here], RUNNING)
+    else:
+        busy.ask("migrate", timeout=50, migration=options)
+        assert busy.stands() == ([busy.there], RUNNING)
+        busy.turn()
 
 
 @pytest.fixture

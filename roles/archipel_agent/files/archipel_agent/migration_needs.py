@@ -26,6 +26,9 @@ _DROPPED = ("optional", "requisite")
 _NVRAM_SHOWN = "/run/archipel/nvram"
 # Where libvirt keeps the states of emulated TPMs, a folder for each machine.
 _TPM = "/var/lib/libvirt/swtpm"
+# The first libvirt, as libvirt counts, with these ways to compress; an older one says so only when it is to begin.
+_COMPRESSION_SINCE = 9_001_000
+_NEW_COMPRESSION = ("zlib", "zstd")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +85,8 @@ def look(connection: libvirt.virConnect, uuid: str, migration: Migration, off: b
     live = bool(domain.isActive()) and not off
     tree = domain_xml.parse_domain(domain.XMLDesc(0 if live else libvirt.VIR_DOMAIN_XML_INACTIVE))
     problems = list(_obstacles(domain, tree, live))
+    if live and migration.compression in _NEW_COMPRESSION and connection.getLibVersion() < _COMPRESSION_SINCE:
+        problems.append(f"migration.compression: {migration.compression} needs libvirt 9.1 or newer on this host")
     copies: list[Copy] = []
     if migration.copy_storage and live:
         copies = [
