@@ -98,6 +98,10 @@ def test_a_disk_is_limited(guest, hypervisor, run, machine):
     result = guest(DISK % ("a", "vda", "virtio", tune), volumes=["a"])
     assert result["applied_live"] == ["limit disk[vda]"]
     assert live(hypervisor, run, machine).findtext("devices/disk/iotune/total_iops_sec") == "50"
+    result = guest(DISK % ("a", "vda", "virtio", tune.replace("total", "read")), volumes=["a"])
+    assert result["applied_live"] == ["limit disk[vda]"]
+    (limit,) = live(hypervisor, run, machine).find("devices/disk/iotune")
+    assert (limit.tag, limit.text) == ("read_iops_sec", "50")
 
 
 def test_a_password_is_changed_and_not_told(guest, hypervisor, run, machine):
