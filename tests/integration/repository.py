@@ -11,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import typing as t
 from pathlib import Path
 
@@ -123,15 +124,17 @@ class Repository:
         found = subprocess.run(command, cwd=self._folder, env=self._environment, check=True, stdout=subprocess.PIPE)
         return json.loads(found.stdout)
 
-    def interrupt(self, seconds: float) -> bool:
-        """Begins to converge, and kills all processes of it after ``seconds``; whether there was anything to kill."""
-        play = self._start(*_CONVERGE)
-        try:
-            play.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            os.killpg(play.pid, signal.SIGKILL)
-            play.communicate()
-        return play.returncode != 0
+    def interrupt(self, done: int, seconds: float) -> bool:
+        """Begins to converge, and kills all processes of it ``seconds`` after it has told of the end of ``done``.
+
+        Whether there was anything to kill.
+        """
+        self.begin()
+        told = re.compile(r"^(\S+): (?!moves |copies |is waited )", re.M)
+        until(lambda: len(set(told.findall(self._output()))) >= done or self._begun.poll() is not None, PATIENCE)
+        time.sleep(seconds)
+        self.close()
+        return self._begun.returncode == -signal.SIGKILL
 
     def close(self) -> None:
         """Kills what begin() began, if end() has not seen its end, which is no error of its own."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import random
-import time
 
 import pytest
 from fault_world import World
@@ -137,35 +136,92 @@ def test_drift_of_a_fleet_is_reported_exactly_and_mended_at_once(platform, repos
     assert repository.drift()[0] == 0
 
 
-def test_a_converge_that_is_killed_ends_right_on_the_next_run(platform, repository):
-    """The same machines are made, changed and removed; each time it is killed somewhere, and then let go to its end."""
-    count = 24
-    rounds = [
-        declared(platform, count),
-        declared(platform, count, memory="48MiB"),
-        declared(platform, count, state="absent"),
+COUNT = 24
+# What the first machines are in the rounds of kills; the others are off.
+ACTIVE = ("running", "running", "paused", "paused")
+
+
+def rounds(platform) -> list[list[dict]]:
+    """What is declared in turn: machines; moves and changes; half of them gone, the others not declared any more."""
+    hosts = platform.hypervisors[:2]
+    made = declared(platform, COUNT)
+    for vm, state in zip(made, ACTIVE):
+        vm["state"] = state
+    # One each that runs, is paused, and is off, moves. What is not off keeps its memory: it needed a restart.
+    moved = {0, 2, 4, 5}
+    changed = [
+        {
+            **vm,
+            **({"hypervisor": hosts[number % 2 - 1]} if number in moved else {}),
+            **({} if number < len(ACTIVE) else {"memory": "48MiB"}),
+        }
+        for number, vm in enumerate(made)
     ]
-    repository.declare(rounds[2])
-    start = time.monotonic()
-    repository.converge()
-    # So long a run takes that has nothing to do: those of the test are killed before, meanwhile and after.
-    span = (time.monotonic() - start) * 2
+    return [made, changed, [{"name": vm["name"], "state": "absent"} for vm in made[::2]]]
+
+
+def expected(vms: list[dict]) -> dict[str, tuple[str, str, str]]:
+    """Where each machine is to be, with how much memory in its definition, and in which state, in virsh's words."""
+    words = {"running": "running", "paused": "paused", "stopped": "shut off"}
+    merged = [{**DEFAULTS, **vm} for vm in vms]
+    return {
+        vm["name"]: (vm["hypervisor"], str(int(vm["memory"].removesuffix("MiB")) << 10), words[vm["state"]])
+        for vm in merged
+        if vm["state"] != "absent"
+    }
+
+
+# One that is being moved or removed may be gone between two looks, and is not told then.
+LOOK = r"""for name in $(virsh list --all --name | grep ^fleet-); do
+    xml=$(virsh dumpxml --inactive $name) && state=$(virsh domstate $name) &&
+    echo $name $(echo "$xml" | sed -n 's,.*<memory[^>]*>\([0-9]*\)<.*,\1,p') $state
+done 2>/dev/null"""
+
+
+def present(platform) -> dict[str, tuple[str, str, str]]:
+    """The same of what libvirt has."""
+    found = {}
+    for host in platform.hypervisors[:2]:
+        for line in platform.run(host, LOOK, check=False).splitlines():
+            name, memory, state = line.split(maxsplit=2)
+            found[name] = (host, memory, state)
+    return found
+
+
+@pytest.fixture
+def purging(platform, tmp_path):
+    """A repository in which what is not declared is removed, and few machines are worked on at the same time."""
+    few = {"max_parallel_per_hypervisor": 2, "max_migrations": 2}
+    purge = {"purge": "remove", "purge_limit": COUNT, "scope": {"tags": DEFAULTS["tags"]}}
+    found = Repository(platform, tmp_path, DEFAULTS, **few, **purge)
+    yield found
+    found.close()
+    found.declare([{"name": name, "state": "absent"} for name in names(COUNT)])
+    assert not found.converge().get("failed")
+    World(platform).settled()
+
+
+def test_a_converge_that_is_killed_ends_right_on_the_next_run(platform, purging):
+    """Machines are made, changed, moved and removed; each time it is killed somewhere, and then let go to its end."""
     chance = random.Random(SEED)
+    before: dict[str, tuple[str, str, str]] = {}
+    half_done = 0
     for number in range(KILLS):
-        wanted = rounds[number % len(rounds)]
-        repository.declare(wanted)
-        killed = repository.interrupt(chance.uniform(0.3, 1) * span)
-        print(f"round {number}: {'killed' if killed else 'ended by itself'}")
-        done = repository.converge()
-        assert not done.get("failed"), done["msg"]
-        again = repository.converge()
+        wanted = rounds(platform)[number % 3]
+        after = expected(wanted)
+        purging.declare(wanted)
+        touched = {name for name in {*before, *after} if before.get(name) != after.get(name)}
+        killed = purging.interrupt(chance.randrange(len(touched) // 3), chance.uniform(0, 0.2))
+        found = present(platform)
+        done = {name for name in touched if found.get(name) == after.get(name)}
+        half_done += killed and 0 < len(done) < len(touched)
+        print(f"round {number}: {'killed' if killed else 'ended by itself'} with {len(done)} of {len(touched)} done")
+        outcome = purging.converge()
+        assert not outcome.get("failed"), outcome["msg"]
+        again = purging.converge()
         assert not again["changed"], [vm for vm in again["vms"] if vm["changed"]]
-        gone = wanted is rounds[2]
-        found = {}
-        for host in platform.hypervisors[:2]:
-            for name in platform.run(host, "virsh list --all --name").split():
-                if name in names(count):
-                    found[name] = (host, platform.run(host, f"virsh dominfo {name}").split("Max memory:")[1].split()[0])
-        memory = str(int(wanted[0].get("memory", DEFAULTS["memory"]).removesuffix("MiB")) << 10)
-        assert found == ({} if gone else {vm["name"]: (vm["hypervisor"], memory) for vm in wanted})
+        assert present(platform) == after
         World(platform).settled()
+        before = after
+    # Where it is killed before it does anything, or is through, there is nothing to see.
+    assert half_done
