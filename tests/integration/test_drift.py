@@ -118,6 +118,27 @@ def test_what_runs_without_a_part_of_its_definition_is_told(platform, play, tmp_
     assert (found["drifted"], found["pending"]) == (0, 1)
 
 
+def test_what_was_renamed_or_moved_behind_its_back_is_told(platform, play, tmp_path):
+    """It is not taken for one that is missing, which converge would make anew."""
+    report = tmp_path / "report.json"
+    assert play("converge", VMS)[0] == 0
+    platform.run("hv1", "virsh -q domrename test-drift-1 test-drift-1-other")
+    move = "virsh -q migrate --offline --p2p --tls --persistent --undefinesource test-drift-2 qemu+tls://hv1/system"
+    platform.run("hv2", move)
+    try:
+        code, told = play("drift", VMS, "-e", f"archipel_drift_report={report}")
+        found = json.loads(report.read_text())
+        print(found["table"])
+        assert code == 2 and (found["drifted"], found["unknown"]) == (0, 2), told
+        renamed, moved = (one["error"] for one in found["vms"])
+        assert "which is that of 'test-drift-1-other' on hv1; a virtual machine is not renamed" in renamed
+        assert "'test-drift-2'" in moved and "hv1" in moved
+    finally:
+        platform.run("hv1", "virsh -q domrename test-drift-1-other test-drift-1")
+        platform.run("hv1", move.replace("hv1", "hv2"))
+    until(lambda: play("drift", VMS, "-e", "archipel_drift_fail=true")[0] == 0, 60)
+
+
 def test_who_is_silent_is_no_drift_and_no_proof_of_none(platform, play):
     """What is declared elsewhere is compared all the same."""
     assert play("converge", VMS[:1])[0] == 0
