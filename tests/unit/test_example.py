@@ -4,15 +4,13 @@
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+import gitlab_ci
 import pytest
 import yaml
+from gitlab_ci import shell
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "inventories" / "example"
@@ -51,36 +49,13 @@ def cloned(encrypted):
     return clone
 
 
-def ci(repository, job, site):
-    """Runs a job of the CI for a site, with the variables that its file and GitLab set."""
-    given = {"CI_PROJECT_DIR": str(repository), "SITE": site, "VAULT_PASSWORD": f"../{site}"}
-    stated = {**CI["variables"], **CI[".site"]["variables"]}
-    return shell(repository, *CI[job]["script"], **{name: expanded(text, given) for name, text in stated.items()})
-
-
-def expanded(text, variables):
-    """As GitLab does it; a variable that nobody has set is empty."""
-    return re.sub(r"\$(\w+)", lambda found: variables.get(found[1], ""), text)
-
-
-def shell(repository, *lines, **variables):
-    """Runs lines of a script at the top of the repository, with nothing of this checkout but its collections."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("ARCHIPEL", "ANSIBLE"))}
-    environment["PATH"] = "{}:{}".format(Path(sys.executable).parent, os.environ["PATH"])
-    environment["ANSIBLE_COLLECTIONS_PATH"] = str(ROOT / ".ansible" / "collections")
-    command = ["bash", "-euc", "\n".join(lines)]
-    return subprocess.run(
-        command, cwd=repository, env={**environment, **variables}, capture_output=True, text=True, check=False
-    )
-
-
 def test_a_vault_that_is_not_encrypted_stops_ci(repository, request):
     assert "./encrypted" in CI["lint"]["script"]
-    told = shell(repository, *CI["lint"]["script"])
+    told = gitlab_ci.job(repository, "lint")
     assert told.returncode == 1
     assert told.stderr.count("is not encrypted") == len(SITES), told.stderr
     request.getfixturevalue("encrypted")
-    told = shell(repository, *CI["lint"]["script"])
+    told = gitlab_ci.job(repository, "lint")
     assert (told.returncode, told.stdout + told.stderr) == (0, "")
 
 
@@ -97,7 +72,7 @@ def test_ci_plans_each_site_on_a_merge_request():
 @pytest.mark.parametrize(("job", "site"), [("plan", "berlin"), ("plan", "paris"), ("drift", "berlin")])
 def test_ci_gets_as_far_as_the_server(cloned, job, site):
     """Inventory, Vault, declarations and wrappers are right; the authority is missing, which only a run makes."""
-    told = ci(cloned, job, site)
+    told = gitlab_ci.job(cloned, job, site, **{f"VAULT_PASSWORD_{site.upper()}": f"../{site}"})
     assert told.returncode == 2
     text = " ".join((told.stdout + told.stderr).split())
     assert f"ca_file: '{cloned}/sites/{site}/ca.pem' cannot be used" in text, text
