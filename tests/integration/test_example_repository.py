@@ -173,4 +173,4 @@ def test_people_limit_what_they_do(platform, site):
     assert code == 0 and site.states()["web-2"] == (other, "running"), told
     # Tags of Ansible's are the site's; these playbooks have none, and do nothing where others are asked for.
     code, told = site.play("converge", "--tags ejabberd")
-    assert code == 0 and "changed=0" in told and "done:" not in told, told
+    assert code == 0 and "TASK" not in told, told
