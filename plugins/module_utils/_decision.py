@@ -194,8 +194,11 @@ def _unmanaged(name: str, vm: Facts, fleet: Fleet) -> str:
     """Why a machine that the agent beside it does not manage cannot be declared."""
     sources = fleet.holders.get(vm["uuid"])
     if sources:
-        return "'{}' is on its way from {} to {}, and its account is not there yet; try again in a minute".format(
-            name, sources[0], vm["hypervisor"]
+        return (
+            "'{}' is on its way from {} to {}, and its account is not there yet; try again in a minute. If it was "
+            "moved without the agents, archipel_import brings it under management where it is".format(
+                name, sources[0], vm["hypervisor"]
+            )
         )
     text = "'{}' is used by a domain on {} that is not managed; ".format(name, vm["hypervisor"])
     if fleet.silent:

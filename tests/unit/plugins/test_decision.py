@@ -248,7 +248,8 @@ def test_a_machine_whose_account_is_still_on_its_way():
     with pytest.raises(Conflict) as caught:
         decide(spec(**NEW), fleet([vm("hv2", managed=False)], holders={WEB: ["hv1"]}))
     assert caught.value.message == (
-        "'web' is on its way from hv1 to hv2, and its account is not there yet; try again in a minute"
+        "'web' is on its way from hv1 to hv2, and its account is not there yet; try again in a minute. If it "
+        "was moved without the agents, archipel_import brings it under management where it is"
     )
 
 
