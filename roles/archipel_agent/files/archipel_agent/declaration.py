@@ -65,9 +65,9 @@ async def inventory(entity: t.Any, request: Request) -> str:
     machines = await _look_at(agent, page, selection.details)
     found = [facts(agent, machine) for machine in sorted(machines, key=lambda machine: machine.uuid)]
     if selection.addresses:
-        known = await addresses.gather(agent, selection.addresses, machines)
+        gathered = await addresses.gather(agent, selection.addresses, machines)
         for one in found:
-            one["addresses"] = known[one["uuid"]]
+            one["addresses"] = gathered[one["uuid"]]
     answer: dict[str, t.Any] = {"hypervisor": agent.node, "vms": found}
     if not selection.after:
         defined = {one.uuid for one in known}
