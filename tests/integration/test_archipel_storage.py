@@ -101,7 +101,8 @@ def test_half_a_copy_counts_for_nothing(platform, repository, daemon):
         # The other hypervisor, which has not begun it, does not touch it.
         taken = {"name": f"{NAME}-2", "hypervisor": there, "disks": [{"volume": VOLUME}]}
         repository.declare([taken])
-        assert f"default/{VOLUME} is a copy that is not at its end" in repository.converge()["msg"]
+        half = f"default/{VOLUME} is a copy that is not at its end"
+        until(lambda: half in repository.converge().get("msg", ""), PATIENCE)
         repository.declare([{"name": NAME, "hypervisor": here, "disks": [disk]}])
         # Who may not reach into the host waits for the end of what libvirt copies.
         platform.run(here, "touch /run/waiting-test")
