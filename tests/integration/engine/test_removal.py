@@ -20,6 +20,7 @@ DOMAIN = (
 DISK = (
     "<disk type='volume' device='disk'><source pool='engine-test' volume='%s'/><target dev='%s' bus='virtio'/></disk>"
 )
+NOBODY = "00000000-0000-4000-8000-000000000001"
 CDROM = "<disk type='file' device='cdrom'><source file='/vm/engine-test/a.iso'/><target dev='hdc' bus='ide'/></disk>"
 
 
@@ -192,3 +193,26 @@ def test_a_protected_machine_is_neither_stopped_nor_removed(hypervisor, run, mac
     assert "error" in run(hypervisor.one("apply", **asked))
     assert run(hypervisor.apply(**machine, protected=False, state="running"))["before"] == {"protected": True}
     assert "error" not in run(hypervisor.one("apply", **asked))
+
+
+def test_a_file_that_another_host_removes_meanwhile_is_gone_and_no_fault(hypervisor, run, tmp_path):
+    """Its name is still there where the folder is cached, as on NFS, and cannot be opened: as a link to nowhere."""
+    file = tmp_path / "a.raw"
+    xml = f"<pool type='dir'><name>engine-test-gone</name><target><path>{tmp_path}</path></target></pool>"
+
+    def look(connection):
+        pool = connection.storagePoolCreateXML(xml)
+        try:
+            file.write_bytes(bytes(512))
+            pool.refresh()
+            file.unlink()
+            file.symlink_to("nowhere")
+            with pytest.raises(libvirt.libvirtError, match="No such file") as raised:
+                pool.storageVolLookupByName("a.raw").info()
+            used = agent_volumes.used(connection, NOBODY, [str(file)])
+            found, dummy = agent_volumes.look_up(connection, [("engine-test-gone", "a.raw")], ())
+            return raised.value.get_error_code(), used, found["engine-test-gone", "a.raw"].exists
+        finally:
+            pool.destroy()
+
+    assert run(hypervisor.agent.libvirt.call(look)) == (libvirt.VIR_ERR_SYSTEM_ERROR, set(), False)

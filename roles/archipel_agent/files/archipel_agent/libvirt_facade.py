@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import functools
 import logging
 import threading
@@ -70,8 +71,17 @@ def ignoring_what_went() -> t.Iterator[None]:
     try:
         yield
     except libvirt.libvirtError as fault:
-        if fault.get_error_code() not in _GONE:
+        if not has_gone(fault):
             raise
+
+
+def has_gone(fault: libvirt.libvirtError) -> bool:
+    """Whether libvirt says that there is no such thing, or no more.
+
+    A file of shared storage may be known longer than it is there: then to open it fails, with errno in ``int1``.
+    """
+    missing = (fault.get_error_code(), fault.get_int1()) == (libvirt.VIR_ERR_SYSTEM_ERROR, errno.ENOENT)
+    return missing or fault.get_error_code() in _GONE
 
 
 def open_connection(uri: str) -> libvirt.virConnect:

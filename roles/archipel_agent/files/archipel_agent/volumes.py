@@ -20,7 +20,7 @@ from archipel_protocol.errors import CODE_DECLARATION, ArchipelError
 
 from . import domain_xml
 from .domain_xml import Element, attribute_of, text_of
-from .libvirt_facade import ignoring_what_went, libvirt
+from .libvirt_facade import has_gone, ignoring_what_went, libvirt
 from .storage import Found, origin, place_of
 
 # Pools whose volumes are files in one folder (https://libvirt.org/storage.html).
@@ -317,7 +317,7 @@ def _in_pool(pool: libvirt.virStoragePool, name: str, look: bool = True) -> libv
             volume.info()  # or one whose file is gone would be found
             return volume
         except libvirt.libvirtError as fault:
-            if fault.get_error_code() != libvirt.VIR_ERR_NO_STORAGE_VOL:
+            if not has_gone(fault):
                 raise
         if refresh and not _refresh(pool, name):
             return None
