@@ -67,6 +67,10 @@ class Store:
         self.managed = {}
         self._locks = {}
 
+    @property
+    def vms(self):
+        return {uuid: types.SimpleNamespace(uuid=uuid, name=name) for uuid, name in self.managed.items()}
+
     def is_managed(self, uuid):
         return uuid in self.managed
 

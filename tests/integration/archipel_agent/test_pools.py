@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import pytest
-from conftest import libvirt
 
-from archipel_agent import volumes
+libvirt = pytest.importorskip("libvirt")
+
+from archipel_agent import volumes  # noqa: E402 - it imports libvirt
 
 POOL = (
     "<pool type='logical'><name>vg</name><source><device path='/dev/sdx'/><name>vg</name></source>"
