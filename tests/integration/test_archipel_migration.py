@@ -101,6 +101,8 @@ def emulation(world):
     install = f"apt-get -q update && apt-get -q install -y --no-install-recommends {EMULATED}"
     for host in world.hosts:
         world.platform.run(host, f"dpkg --status {EMULATED} > /dev/null 2>&1 || ({install})")
+        # A libvirtd that was there before this user runs swtpm as root, and the next one as this user.
+        world.platform.run(host, "chown -R tss /var/lib/swtpm-localca")
 
 
 def test_firmware_and_tpm_go_with_a_guest_that_runs_and_keep_one_that_is_off(guest, emulation):
