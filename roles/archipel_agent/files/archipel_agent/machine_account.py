@@ -60,7 +60,7 @@ class MachineAccount(Entity):
         row = self.agent.store.row(self.bare)
         self._new = self._new or (row is not None and not row.registered)
         if self._new and not self._urgent:
-            await self.agent.calm.wait(self.bare)
+            await self.agent.calm.wait(self)
         async with self.agent.logins:
             row = await self.make_account()
             session = await self._try_passwords(row.password, row.next_password, *self.agent.store.former(self.bare))
@@ -83,7 +83,7 @@ class MachineAccount(Entity):
             await self.make_account()
         if not self.account_known.is_set():
             self._urgent = True
-            self.agent.calm.hurry(self.bare)
+            self.agent.calm.hurry(self)
             await self.account_known.wait()
 
     async def make_account(self, again: bool = False) -> Row:
