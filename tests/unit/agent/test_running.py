@@ -53,6 +53,14 @@ def test_a_label_that_is_stated_is_no_difference():
     assert domain_xml.changes(compared, definition) == []
 
 
+@pytest.mark.parametrize("live", ["", " tray='open'"])
+@pytest.mark.parametrize("stated", ["", " tray='open'"])
+def test_the_tray_is_the_guests_own(live, stated):
+    definition = parse(DEFINITION.replace("bus='sata'", "bus='sata'" + stated))
+    compared = running.comparable(parse(LIVE.replace("bus='sata'", "bus='sata'" + live)), definition, None)
+    assert domain_xml.equal(compared.find("devices/disk"), definition.find("devices/disk"))
+
+
 def test_what_is_the_same_has_the_same_text():
     """Or each plan would look for differences element by element."""
     definition = parse(DEFINITION)

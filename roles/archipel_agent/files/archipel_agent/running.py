@@ -131,6 +131,11 @@ def _settle(device: Element, stated: Element) -> None:
                 device.set(name, stated.get(name))
     if device.tag == "channel" and stated.find("source") is not None and device.find("source") is None:
         device.insert(0, copy.deepcopy(stated.find("source")))
+    if device.tag == "disk":
+        # Opened and closed by the guest, and by libvirt while it changes a medium.
+        for old, kept in zip(device.findall("target"), stated.findall("target")):
+            old.attrib.pop("tray", None)
+            old.attrib.update({"tray": kept.get("tray")} if kept.get("tray") else {})
     if device.tag == "disk" and stated.find("source") is None and device.find("source") is None:
         # An empty drive has no format; what is left of one does not survive a migration.
         drop(device, "driver")
