@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import tempfile
 
 import pytest
@@ -37,6 +39,14 @@ def test_it_completes_what_is_not_stated(run, normaliser):
     xml = TINY % "<devices><interface type='network'><source network='default'/></interface></devices>"
     completed = run(normaliser.normalise(xml, "qemu"))
     assert "pc-q35-" in completed and "<mac address=" in completed
+
+
+def test_it_does_without_lxml():
+    """With which libvirt's driver crashes at times when it opens a file."""
+    found = "import sys, archipel_agent.normaliser; print('libvirt' in sys.modules, 'lxml' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", found], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "True False\n"
 
 
 def test_what_was_asked_is_known_for_a_while(run, normaliser, monkeypatch):

@@ -5,7 +5,8 @@
 
 ``python3 -m archipel_agent.normaliser ROOT`` opens the embedded QEMU driver below ROOT
 (https://libvirt.org/drvqemu.html#embedded-driver), defines what it is given, dumps it and undefines it there. The
-driver is experimental and a process can open it once, hence a process of its own that may die without harm.
+driver is experimental and a process can open it once, hence a process of its own that may die without harm. It does
+without lxml: that takes over how libxml2 opens files in its process, and crashes where libvirt has it open one.
 
 One JSON object a line, on standard input and output. The first that it says is ``{"version": 9000000}`` or an error.
 Then each request has one answer, an error being ``{"error": text, "code": number}``::
