@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Iterator
 
 import pytest
 import yaml
@@ -41,3 +42,29 @@ def test_verify_imports_every_integration_playbook():
     parts = set().union(*map(imports, playbooks))
     verified = set().union(*(imports(ROOT / "molecule" / scenario / "verify.yml") for scenario in SCENARIOS))
     assert playbooks - parts == {path for path in verified if path.parent == ROOT / "tests/integration"} - parts
+
+
+def tasks(play: Any) -> Iterator[dict[str, Any]]:
+    """A play, its blocks and tasks, or those of a list."""
+    if isinstance(play, list):
+        for one in play:
+            yield from tasks(one)
+    elif isinstance(play, dict):
+        yield play
+        for part in ("pre_tasks", "tasks", "block", "rescue", "always"):
+            yield from tasks(play.get(part))
+
+
+def of_localhost(playbook: Path) -> list[dict[str, Any]]:
+    plays = yaml.safe_load(playbook.read_text())
+    return [task for play in plays if play.get("hosts") == "localhost" for task in tasks(play)]
+
+
+@pytest.mark.parametrize("playbook", sorted((ROOT / "tests/integration").glob("*.yml")), ids=lambda path: path.stem)
+def test_no_variable_has_a_name_that_another_playbook_registers(playbook):
+    """What is registered stays to the end of verify.yml and comes before variables of plays, blocks and tasks."""
+    others = [path for path in (ROOT / "tests/integration").glob("*.yml") if path != playbook]
+    registered = {task["register"] for path in others for task in of_localhost(path) if "register" in task}
+    includes = "ansible.builtin.include_tasks"  # whose variables come before what is registered
+    used = {name for task in of_localhost(playbook) if includes not in task for name in task.get("vars", ())}
+    assert not used & registered
